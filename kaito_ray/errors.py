@@ -1,0 +1,83 @@
+"""Every error that kaito-ray raises on purpose.
+
+    KaitoRayError
+    ├── UserError            waits for an edit of the manifest; retrying changes nothing
+    │   ├── InvalidWorkspace     a field breaks a rule (named in `field`)
+    │   ├── UnknownPreset        no such model in the catalog
+    │   ├── DoesNotFit           the model does not fit the machine
+    │   └── UnsupportedGPU       the engine image cannot run on that GPU
+    └── TransientError       goes away by itself; the operator tries again with back-off
+        ├── ApiUnavailable       the API server answered 5xx, 429 or not at all
+        └── Conflict             somebody wrote the object first
+
+`reason` goes unchanged into conditions and Events, so it is CamelCase and stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class KaitoRayError(Exception):
+    """Base of every error raised on purpose."""
+
+    reason: str = "InternalError"
+
+
+class UserError(KaitoRayError):
+    """The manifest must be edited; the message names the field and the remedy."""
+
+
+class TransientError(KaitoRayError):
+    """Worth trying again, unchanged."""
+
+    reason = "Transient"
+
+
+class InvalidWorkspace(UserError):
+    """A field of a Workspace breaks a rule.
+
+    `field` is the path from the root of the manifest, for example `inference.preset.name`.
+    """
+
+    reason = "InvalidWorkspace"
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
+class UnknownPreset(InvalidWorkspace):
+    """The named model is in no catalog; the nearest known names are suggested."""
+
+    reason = "UnknownPreset"
+
+    def __init__(self, field: str, name: str, known: Sequence[str]) -> None:
+        near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see `kaito-ray presets list`"
+        super().__init__(field, f"no preset is named {name!r}; {hint}")
+
+
+class DoesNotFit(UserError):
+    """The model needs more memory than the machine has."""
+
+    reason = "DoesNotFit"
+
+
+class UnsupportedGPU(UserError):
+    """The GPU is too old or of the wrong kind for the engine image."""
+
+    reason = "UnsupportedGPU"
+
+
+class ApiUnavailable(TransientError):
+    """The Kubernetes API answered 5xx or 429, or could not be reached."""
+
+    reason = "ApiUnavailable"
+
+
+class Conflict(TransientError):
+    """The object changed between our read and our write; read again and decide again."""
+
+    reason = "Conflict"

@@ -1,0 +1,1 @@
+"""Arithmetic: what a model needs, and what a machine offers. Pure functions."""

@@ -1,0 +1,1 @@
+"""One machine: an embedded API server, KubeRay and Karpenter. Only the command line and tests import this."""

@@ -1,0 +1,1 @@
+"""Manifests: equal inputs, equal bytes. Pure functions."""
