@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kaito_ray.api.base import ApiModel
 
@@ -110,7 +110,7 @@ class TuningStatus(ApiModel):
 class WorkspaceStatus(ApiModel):
     """What the operator saw."""
 
-    model_config = {**ApiModel.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     worker_nodes: tuple[str, ...] = ()
     """Nodes in use."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from kaito_ray.api.base import ApiModel
 from kaito_ray.api.status import WorkspaceStatus
@@ -216,7 +216,7 @@ class TuningSpec(ApiModel):
 class ObjectMeta(ApiModel):
     """The metadata that we read; the rest is Kubernetes' business."""
 
-    model_config = {**ApiModel.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     name: str
     """Object name."""

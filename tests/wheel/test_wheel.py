@@ -52,7 +52,9 @@ def run(installed: Path, *args: str) -> str:
 
 
 def test_the_package_is_the_installed_one(installed: Path) -> None:
-    origin = run(installed, "-c", "import kaito_ray, deployments, tuning; print(kaito_ray.__file__, deployments.__file__)")
+    origin = run(
+        installed, "-c", "import kaito_ray, deployments, tuning; print(kaito_ray.__file__, deployments.__file__)"
+    )
     assert str(ROOT / "kaito_ray") not in origin
     assert origin.count(str(installed)) == 2
 
