@@ -5,10 +5,14 @@
     │   ├── InvalidWorkspace     a field breaks a rule (named in `field`)
     │   ├── UnknownPreset        no such model in the catalog
     │   ├── DoesNotFit           the model does not fit the machine
-    │   └── UnsupportedGPU       the engine image cannot run on that GPU
+    │   ├── UnsupportedGPU       the engine image cannot run on that GPU
+    │   ├── AdapterRefused       an adapter is unsafe, broken, or made for another model
+    │   ├── ImageNotFound        the registry has no such image
+    │   └── RegistryDenied       the registry wants other credentials
     └── TransientError       goes away by itself; the operator tries again with back-off
         ├── ApiUnavailable       the API server answered 5xx, 429 or not at all
-        └── Conflict             somebody wrote the object first
+        ├── Conflict             somebody wrote the object first
+        └── RegistryUnavailable  an image registry answered 5xx, 429, broken data or not at all
 
 `reason` goes unchanged into conditions and Events, so it is CamelCase and stable.
 """
@@ -71,6 +75,24 @@ class UnsupportedGPU(UserError):
     reason = "UnsupportedGPU"
 
 
+class AdapterRefused(UserError):
+    """A LoRA adapter is unsafe to unpack, broken, or does not fit the base model or the engine's limits."""
+
+    reason = "AdapterRefused"
+
+
+class ImageNotFound(UserError):
+    """The registry has no such image, or hides it from these credentials."""
+
+    reason = "ImageNotFound"
+
+
+class RegistryDenied(UserError):
+    """The registry refused every credential that there is, and anonymous access."""
+
+    reason = "RegistryDenied"
+
+
 class ApiUnavailable(TransientError):
     """The Kubernetes API answered 5xx or 429, or could not be reached."""
 
@@ -81,3 +103,9 @@ class Conflict(TransientError):
     """The object changed between our read and our write; read again and decide again."""
 
     reason = "Conflict"
+
+
+class RegistryUnavailable(TransientError):
+    """An image registry answered 5xx or 429, sent data that does not match its digest, or could not be reached."""
+
+    reason = "RegistryUnavailable"
