@@ -1,0 +1,51 @@
+"""What a person may ask of a plan, and what the engine image can run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """The border that the engine's build draws: whose GPUs, and how old."""
+
+    name: str
+    vendor: str
+    min_compute_capability: float
+
+
+CUDA_13: Final = EngineImage("CUDA 13", "nvidia", 7.5)
+"""What `ray[llm]` brings. Source: CUDA 13 release notes, support for Maxwell, Pascal and Volta removed."""
+CUDA_12: Final = EngineImage("CUDA 12", "nvidia", 7.0)
+"""An image that an installation may build for itself, for a V100 of its own."""
+ROCM: Final = EngineImage("ROCm", "amd", 0.0)
+"""For plans only: no such image is shipped."""
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """Wishes; what is None is chosen by the planner and explained."""
+
+    context_length_tokens: int | None = None
+    """Longest prompt plus completion."""
+    dtype: str | None = None
+    """bfloat16, float16 or float32."""
+    kv_cache_dtype: str = "auto"
+    """vLLM's word: auto follows `dtype`, or fp8, bfloat16, ..."""
+    memory_utilization: float | None = None
+    """Share of a GPU's memory that the engine may use."""
+    kv_cache_bytes: int | None = None
+    """CPU only: memory for the KV cache."""
+    max_batched_tokens: int | None = None
+    """Most tokens of one engine step."""
+    tensor_parallel: int | None = None
+    """TP degree, where the manifest fixes it."""
+    adapters: int = 0
+    """LoRA adapters that must be resident at once."""
+    max_lora_rank: int = 64
+    """Highest rank of any adapter."""
+    replicas: int = 1
+    """Replicas that run at the same time at most; each is placed as one plan says."""
+    image: EngineImage = CUDA_13
+    """What the engine image can run on."""
