@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,11 @@ from kaito_ray.api.workspace import Limits
 
 IMPORT_PATH = "deployments.app:build_app"
 """Where Serve finds the application."""
+
+REGISTRY_MOUNT: Final = "/mnt/registry"
+"""Where the Secret of registry credentials is mounted: one docker config JSON per key."""
+MOUNT_ROOT: Final = "KAITO_RAY_MOUNT_ROOT"
+"""Environment variable: the directory that stands for `/` where a container is a mere process of a laptop."""
 
 
 class ModelSource(ApiModel):
