@@ -1,0 +1,25 @@
+"""How our routes enter vLLM's app."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from deployments.routes import chat, health, models
+
+
+def with_our_routes(app: FastAPI) -> FastAPI:
+    """Return the same app with our routes; where vLLM or Ray has one of that path, ours takes its place."""
+    ours = [health.router, models.router, chat.router]
+    replaced = {_path(route) for router in ours for route in router.routes}
+    app.router.routes[:] = [route for route in app.router.routes if _path(route) not in replaced]
+    for router in ours:
+        app.include_router(router)
+    chat.answer_failures(app)
+    # vLLM builds the stack early; Starlette builds it again, with what was added, at the first request.
+    app.middleware_stack = None
+    return app
+
+
+def _path(route: BaseRoute) -> str | None:
+    return getattr(route, "path", None)
