@@ -20,6 +20,9 @@ MANAGED_BY: Final = "kaito-ray"
 MANAGED_LABELS: Final = {MANAGED_BY_LABEL: MANAGED_BY}
 
 ENABLE_LB_ANNOTATION: Final = "kaito.sh/enablelb"
+RUNTIME_ANNOTATION: Final = "kaito.sh/runtime"
+PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
+NODE_CLASS_ANNOTATION: Final = "kaito.sh/node-class-name"
 
 SERVE_PORT: Final = 8000
 """Port that HAProxy listens on in the pod."""

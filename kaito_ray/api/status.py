@@ -105,6 +105,8 @@ class TuningStatus(ApiModel):
     """Estimated time left."""
     checkpoint: str | None = None
     """Last checkpoint."""
+    output: str | None = None
+    """The adapter: its image by digest, or its directory."""
 
 
 class WorkspaceStatus(ApiModel):

@@ -1,0 +1,111 @@
+"""What the operator writes for a tuning job, and what the job says about itself.
+
+The job's arguments come in one environment variable, as JSON: they may hold signed URLs, which have no place in argv.
+Progress goes out as lines of the job's own log, which Ray's Jobs API serves to whoever holds the cluster's token: the
+job needs no right on any Kubernetes object, and the last lines outlive the training processes. See docs/adr/0009.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from kaito_ray.api.app_args import ModelSource
+from kaito_ray.api.base import ApiModel
+from kaito_ray.api.status import TuningStatus
+
+ENTRYPOINT: Final = "python -m tuning.main"
+"""What the RayJob runs."""
+ARGS_VARIABLE: Final = "KAITO_RAY_TUNING_ARGS"
+"""Environment variable with `TuningArgs` as JSON."""
+ALLOW_VARIABLE: Final = "KAITO_RAY_DATA_ALLOW"
+"""Environment variable: hosts or networks, comma-separated, that data may come from though they are private."""
+
+DATA_MOUNT: Final = "/mnt/data"
+"""Where a volume with training data is mounted."""
+WORK_MOUNT: Final = "/mnt/tuning"
+"""Checkpoints, prepared data and the finished adapter until it is delivered."""
+OUTPUT_MOUNT: Final = "/mnt/output"
+"""Where a volume for the adapter is mounted."""
+
+_PROGRESS_KEY: Final = "tuningProgress"
+
+
+class TuningInput(ApiModel):
+    """Where the data comes from: exactly one field is set."""
+
+    urls: tuple[str, ...] = ()
+    """Files by http(s)."""
+    directory: str | None = None
+    """A mounted directory."""
+
+
+class TuningOutput(ApiModel):
+    """Where the adapter goes: exactly one field is set."""
+
+    image: str | None = None
+    """OCI image to push, with a tag."""
+    directory: str | None = None
+    """A mounted directory."""
+
+
+class TuningArgs(ApiModel):
+    """Arguments of the tuning job of one Workspace. Paths are those inside the container."""
+
+    workspace: str
+    """Name of the Workspace."""
+    namespace: str
+    """Its namespace."""
+    preset: str
+    """KAITO's short name of the base model; goes into the image's annotations."""
+    source: ModelSource
+    """Where its weights come from."""
+    method: Literal["lora", "qlora"]
+    """`qlora` keeps the base model in 4 bits."""
+    device: Literal["cuda", "cpu"] = "cuda"
+    """Device of the workers."""
+    training_config: dict[str, Any] = Field(default_factory=dict)
+    """Content of `training_config.yaml` below its root key; empty means the defaults."""
+    input: TuningInput
+    """Training data."""
+    output: TuningOutput
+    """The adapter's destination."""
+    credentials: str | None = None
+    """Directory with docker config JSON files for the push."""
+    work_directory: str = WORK_MOUNT
+    """Checkpoints and whatever must outlive a killed job. Shared by all nodes where there are several."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Data-parallel workers."""
+    resume: bool = True
+    """Continue from the last checkpoint of the same run; False starts it anew."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+
+
+class TuningProgress(ApiModel):
+    """One line of progress."""
+
+    phase: Literal["Data", "Training", "Pushing", "Done"]
+    """What the job does now."""
+    status: TuningStatus
+    """For `status.tuning`."""
+
+    def to_line(self) -> str:
+        """Return the line that the job prints."""
+        return json.dumps({_PROGRESS_KEY: self.to_wire()}, separators=(",", ":"))
+
+
+def last_progress(lines: Iterable[str]) -> TuningProgress | None:
+    """Return the last progress among the lines of a job's log; None where there is none, or of a form we do not know."""
+    found = None
+    for line in lines:
+        if line.startswith(f'{{"{_PROGRESS_KEY}"'):
+            try:
+                found = TuningProgress.from_wire(json.loads(line)[_PROGRESS_KEY])
+            except (ValueError, ValidationError):
+                # A line cut in half, or a newer job's words: the one before it still holds.
+                continue
+    return found
