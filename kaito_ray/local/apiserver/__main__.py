@@ -1,0 +1,75 @@
+"""`python -m kaito_ray.local.apiserver --home DIR [--port N]`: the embedded API server as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from kaito_ray.local.apiserver import certificates, kubeconfig
+from kaito_ray.local.apiserver.app import Server
+
+
+def main() -> int:
+    """Serve until a signal ends it."""
+    parser = argparse.ArgumentParser(prog="python -m kaito_ray.local.apiserver", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="directory with the database and the kubeconfig")
+    parser.add_argument(
+        "--port", type=int, help="port on 127.0.0.1; by default the one of the last start, or a free one"
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    os.umask(0o077)
+    home: Path = arguments.home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        listener = _listener(home, arguments.port)
+    except OSError as error:
+        print(f"cannot listen on 127.0.0.1: {error}; give another --port, or end what uses it", file=sys.stderr)
+        return 1
+    asyncio.run(_serve(home, listener))
+    return 0
+
+
+def _listener(home: Path, port: int | None) -> socket.socket:
+    """Return a listening socket: on the port asked for, else on the last one, else on any free one."""
+    kept = home / "apiserver.port"
+    chosen = port if port is not None else int(kept.read_text()) if kept.exists() else 0
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", chosen))
+    kept.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+async def _serve(home: Path, listener: socket.socket) -> None:
+    files = certificates.ensure(home / "pki")
+    config_path = home / "kubeconfig"
+    token = kubeconfig.token_of(config_path)
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        Server(home, token).app(),
+        ssl_certfile=files.certificate,
+        ssl_keyfile=files.key,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+        loop="asyncio",
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    kubeconfig.write(config_path, port=port, authority=files.authority, token=token)
+    logging.getLogger(__name__).info("serving on https://127.0.0.1:%d, process %d", port, os.getpid())
+    await server.serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
