@@ -1,0 +1,44 @@
+"""What a serving Workspace is rendered from, besides itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from kaito_ray.api.workspace import Workspace
+from kaito_ray.estimator.plan import ServingPlan
+from kaito_ray.render.inference_config import InferenceConfig
+
+RAY_VERSION: Final = "2.60.0"
+"""Ray in the worker image; KubeRay chooses probes and token authentication by it."""
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeClassRef:
+    """Which NodeClass new nodes are made of."""
+
+    group: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ServingInputs:
+    """One serving Workspace with its plan: everything that the manifests depend on."""
+
+    workspace: Workspace
+    plan: ServingPlan
+    image: str
+    """Worker image, pinned when the Workspace was first served."""
+    config: InferenceConfig = field(default_factory=InferenceConfig)
+    """Engine options of the Workspace's ConfigMap."""
+    provisioner: Literal["karpenter", "byo"] = "karpenter"
+    """Who makes nodes; with `byo`, they exist and are selected by label."""
+    node_class: NodeClassRef | None = None
+    """For the NodePool; absent with `byo`."""
+    instance_types: tuple[str, ...] = ()
+    """Instance types that the plan holds for, in order of preference."""
+    regional: bool = False
+    """Azure: GPU sizes are often obtainable only without a zone."""

@@ -1,0 +1,41 @@
+"""The two Secrets that are mounted from the first day, so that the first key or pull secret changes no pod."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito_ray.api import names
+from kaito_ray.api.workspace import Workspace
+from kaito_ray.render.inputs import Manifest
+from kaito_ray.render.meta import child_meta
+
+KEYS_MOUNT: Final = "/mnt/keys"
+"""Where the API keys are mounted, one file for each."""
+
+
+def keys(workspace: Workspace) -> Manifest:
+    """Return the Secret of API keys; empty: none are asked for."""
+    return _secret(workspace, names.keys_secret(workspace.metadata.name))
+
+
+def registry(workspace: Workspace) -> Manifest:
+    """Return the Secret of registry credentials; empty: images are pulled without."""
+    return _secret(workspace, names.registry_secret(workspace.metadata.name))
+
+
+def volumes(workspace: Workspace) -> list[Manifest]:
+    """Return the pod's volumes of both."""
+    name = workspace.metadata.name
+    return [
+        {"name": "keys", "secret": {"secretName": names.keys_secret(name), "optional": True}},
+        {"name": "registry", "secret": {"secretName": names.registry_secret(name), "optional": True}},
+    ]
+
+
+def _secret(workspace: Workspace, name: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": child_meta(workspace, name),
+        "type": "Opaque",
+    }
