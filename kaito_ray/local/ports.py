@@ -7,9 +7,9 @@ takes ports for outgoing connections, so that nobody's client can grab one betwe
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from zlib import crc32
 
@@ -20,6 +20,8 @@ BLOCK: Final = 160
 _FIRST, _LAST = 20000, 32000
 _REPLICAS = 32
 _WORKERS = 64
+_LISTEN = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 class NoFreePorts(KaitoRayError):
@@ -33,6 +35,10 @@ class RayPorts:
     """The ports of one cluster, all derived from the first of its block."""
 
     base: int
+
+    def all(self) -> range:
+        """Return every port of the block."""
+        return range(self.base, self.base + BLOCK)
 
     @property
     def gcs(self) -> int:
@@ -130,20 +136,25 @@ class RayPorts:
         }
 
 
-def is_free(port: int) -> bool:
-    """Return whether the port can be bound on every interface, as some of Ray's listeners will."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections of a server that just ended must not count as somebody listening.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listening() -> frozenset[int]:
+    """Return every TCP port that somebody on this machine listens on, as the kernel tells it.
+
+    Trying to bind would say less: it also fails for connections that a server has just left behind.
+    """
+    found = set()
+    for table in ("tcp", "tcp6"):
         try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+            lines = Path("/proc/net", table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a machine without IPv6
+            continue
+        found |= {
+            int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in map(str.split, lines) if state == _LISTEN
+        }
+    return frozenset(found)
 
 
-def choose(owner: str, taken: Collection[int], *, free: Callable[[int], bool] = is_free) -> RayPorts:
-    """Return a block whose base is not in `taken` and of which every port is free.
+def choose(owner: str, taken: Collection[int], *, busy: Collection[int]) -> RayPorts:
+    """Return a block whose base is not in `taken` and of which no port is in `busy`.
 
     The search starts at a place that depends on `owner`, so that two control planes which choose at the same moment
     do not choose the same block.
@@ -154,7 +165,7 @@ def choose(owner: str, taken: Collection[int], *, free: Callable[[int], bool] = 
     bases = range(_FIRST, _LAST - BLOCK + 1, BLOCK)
     start = crc32(owner.encode()) % len(bases)
     for base in (*bases[start:], *bases[:start]):
-        if base not in taken and all(free(port) for port in range(base, base + BLOCK)):
+        if base not in taken and not any(base <= port < base + BLOCK for port in busy):
             return RayPorts(base)
     raise NoFreePorts(
         f"no {BLOCK} consecutive free TCP ports between {_FIRST} and {_LAST}: stop what listens there "

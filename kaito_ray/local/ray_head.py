@@ -9,20 +9,19 @@ them again by the record in the cluster's directory.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from kaito_ray.errors import KaitoRayError
 from kaito_ray.local import processes
-from kaito_ray.local.home import PRIVATE_DIRECTORY, read_json, write_json, write_private
-from kaito_ray.local.ports import LOOPBACK, RayPorts
+from kaito_ray.local.home import PRIVATE_DIRECTORY, PRIVATE_FILE, read_json, write_json
+from kaito_ray.local.ports import LOOPBACK, RayPorts, listening
 from kaito_ray.local.processes import Process
 
 MARKER: Final = "KAITO_RAY_CLUSTER"
@@ -30,6 +29,9 @@ MARKER: Final = "KAITO_RAY_CLUSTER"
 
 _OBJECT_STORE_BYTES: Final = 256 * 2**20
 """Serving moves next to nothing through Ray's object store; Ray's default is 30% of the machine's memory."""
+
+_UNKNOWN: Final = 137
+"""What a kubelet reports where it cannot know."""
 
 _OURS: Final = frozenset(
     {
@@ -68,6 +70,12 @@ exec '{haproxy}' "$@"
 """
 
 
+class PortsTaken(KaitoRayError):
+    """Somebody else listens on a port of the cluster's block."""
+
+    reason = "PortsTaken"
+
+
 @dataclass(frozen=True)
 class RayHead:
     """What distinguishes one local Ray cluster from another."""
@@ -75,7 +83,7 @@ class RayHead:
     uid: str
     """The RayCluster's uid: the marker of its processes."""
     directory: Path
-    """`<home>/ray/<cluster>`."""
+    """`<home>/ray/<namespace>_<cluster>`."""
     ports: RayPorts
 
     @property
@@ -92,15 +100,6 @@ class RayHead:
     def logs(self) -> Path:
         """Ray's log files."""
         return self.session / "session_latest" / "logs"
-
-    @property
-    def token(self) -> str:
-        """The token, made at the first look."""
-        try:
-            return self.token_path.read_text()
-        except FileNotFoundError:
-            write_private(self.token_path, secrets.token_hex(32))
-            return self.token_path.read_text()
 
 
 def start_command(head: RayHead, params: Mapping[str, str], *, cpus: int, memory_bytes: int | None) -> list[str]:
@@ -129,7 +128,7 @@ def start_command(head: RayHead, params: Mapping[str, str], *, cpus: int, memory
     }
     ray = Path(sys.executable).parent / "ray"
     options = [f"--{name}={value}" for name, value in chosen.items()]
-    return [str(ray), "start", "--head", "--block", "--disable-usage-stats", *options]
+    return [str(ray), "start", "--head", "--block", "--no-monitor", "--disable-usage-stats", *options]
 
 
 def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -141,6 +140,7 @@ def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[
         # Workers, replicas and engines write to the container's log, as in a container, and not to Ray's files.
         "RAY_LOG_TO_STDERR": "1",
         "RAY_BACKEND_LOG_LEVEL": "warning",
+        "RAY_LOGGER_LEVEL": "warning",
         **container,
         MARKER: head.uid,
         # Process titles are written over the environment otherwise, the marker with it.
@@ -170,24 +170,35 @@ def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[
     }
 
 
-def start(head: RayHead, command: list[str], env: Mapping[str, str], log: Path) -> Process:
-    """Start the head, its output appended to `log`; what a former run of the same cluster left is ended first."""
+def start(head: RayHead, command: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
+    """Start the head, its output appended to `log`; what a former run of the same cluster left is ended first.
+
+    Raises:
+        PortsTaken: somebody else listens on one of the cluster's ports.
+    """
     stop(head)
+    if taken := sorted(listening() & set(head.ports.all())):
+        raise PortsTaken(f"another program listens on port {taken[0]}, which this Ray cluster was given")
     prepare(head)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            command,
-            env=dict(env),
-            cwd=head.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+    log.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+    try:
+        pid = os.posix_spawn(
+            command[0],
+            list(command),
+            dict(env),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
         )
-    started = processes.identify(child.pid) or Process(child.pid, 0)
-    write_json(head.directory / "head.json", {"pid": started.pid, "started": started.started})
-    return started
+    finally:
+        os.close(output)
+    process = processes.identify(pid) or Process(pid, 0)
+    write_json(head.directory / "head.json", {"pid": process.pid, "started": process.started})
+    return process
 
 
 def running(head: RayHead) -> Process | None:
@@ -195,6 +206,21 @@ def running(head: RayHead) -> Process | None:
     record = read_json(head.directory / "head.json")
     process = Process(record.get("pid", 0), record.get("started", 0))
     return process if processes.alive(process) else None
+
+
+def exit_code(head: RayHead) -> int:
+    """Return how the head that ran last ended: as a shell says it, or 137 where another process was its parent."""
+    try:
+        pid, status = os.waitpid(read_json(head.directory / "head.json").get("pid", 0), os.WNOHANG)
+    except ChildProcessError:
+        return _UNKNOWN
+    code = os.waitstatus_to_exitcode(status) if pid else _UNKNOWN
+    return code if code >= 0 else 128 - code
+
+
+def forget(head: RayHead) -> None:
+    """Remove what is known of the cluster, its token too."""
+    shutil.rmtree(head.directory, ignore_errors=True)
 
 
 def stop(head: RayHead, *, patience_s: float = 2.0) -> list[Process]:
@@ -212,13 +238,12 @@ def stop(head: RayHead, *, patience_s: float = 2.0) -> list[Process]:
 
 
 def prepare(head: RayHead) -> None:
-    """Make the directories, the token and the HAProxy wrapper; all closed to other users."""
+    """Make the directories and the HAProxy wrapper, closed to other users."""
     for directory in (head.directory, head.session.parent, head.session):
         directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         if directory.stat().st_uid != os.getuid():
             raise PermissionError(f"{directory} belongs to another user; remove it")
         directory.chmod(PRIVATE_DIRECTORY)
-    assert head.token
     wrapper = head.directory / "haproxy"
     wrapper.write_text(_HAPROXY.format(loopback=LOOPBACK, haproxy=_haproxy()))
     wrapper.chmod(PRIVATE_DIRECTORY)
