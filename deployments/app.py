@@ -13,6 +13,7 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from deployments.engine_args import engine_kwargs, environment
+from deployments.ray_internals import WeightsAreLocal
 from deployments.server import WorkspaceServer
 from kaito_ray.api import names
 from kaito_ray.api.app_args import AppArgs
@@ -49,6 +50,7 @@ def llm_config(args: AppArgs) -> LLMConfig:
             "ray_actor_options": {"num_cpus": _REPLICA_CPUS},
             "logging_config": {"encoding": "JSON"},
         },
+        callback_config={"callback_class": WeightsAreLocal},
         placement_group_config={"bundle_per_worker": _bundle(args)},
     )
 

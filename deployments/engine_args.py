@@ -5,6 +5,7 @@ One definition serves GPU and CPU; the differences stand in `_DEVICE`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 from kaito_ray.api.app_args import AppArgs
@@ -47,6 +48,7 @@ def environment(args: AppArgs) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         # Adapters change by the Workspace alone, not by whoever reaches the port.
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
+        "VLLM_LOGGING_CONFIG_PATH": str(Path(__file__).with_name("vllm_logging.json")),
     }
     if args.device == "cpu":
         # By itself vLLM pins one thread to each core it likes, whoever else runs there.

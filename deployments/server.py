@@ -5,20 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import ray
 from fastapi import FastAPI
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from deployments.adapter_set import AdapterSet, MountedAdapters
-from deployments.routes import with_our_routes
-from deployments.weights import local_directory
+from deployments import json_logs
+from deployments.adapters.cache import Cache
+from deployments.adapters.check import Base, module_shapes
+from deployments.adapters.engine import VllmAdapters
+from deployments.adapters.source import AdapterFiles
+from deployments.adapters.store import AdapterStore
+from deployments.routes.attach import with_our_routes
+from deployments.weights import cache_directory, local_directory
 from deployments.weights.progress import Progress
-from kaito_ray.api.app_args import AppArgs, UserConfig
+from kaito_ray.api.app_args import AppArgs, ModelSource, UserConfig
+from kaito_ray.errors import InvalidWorkspace
 
 logger = logging.getLogger("ray.serve")
+
+_FIRST_ADAPTERS_TIMEOUT_S: Final = 300.0
+"""How long a replica that starts waits for its adapters before it serves without them."""
+_VLLMS_MAX_LORA_RANK: Final = 16
+"""vLLM's default of `max_lora_rank`."""
 
 
 class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for us
@@ -28,25 +40,56 @@ class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for u
         self, llm_config: LLMConfig, *, args: dict[str, Any]
     ) -> None:
         """Fetch the weights, start the engine, and return when it is ready."""
+        json_logs.to_stdout()
         self._args = AppArgs.from_wire(args)
+        self._started = False
         if self._args.device == "cpu":
             _use_all_cores_of_the_node()
         # Off the event loop: Serve asks a replica that is starting whether it is alive.
-        weights = await asyncio.to_thread(local_directory, self._args.source, progress=Progress(logger.info))
-        llm_config.model_loading_config.model_source = str(weights)
-        llm_config.get_engine_config().hf_model_id = str(weights)
+        self._weights = await asyncio.to_thread(local_directory, self._args.source, progress=Progress(logger.info))
+        llm_config.model_loading_config.model_source = str(self._weights)
+        llm_config.get_engine_config().hf_model_id = str(self._weights)
         await super().__init__(llm_config)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app that HAProxy reaches: every route of vLLM, and ours."""
         app: FastAPI = await super().__serve_build_asgi_app__()
-        self._adapters = AdapterSet(app.state.openai_serving_models, MountedAdapters())
+        self._adapters = AdapterStore(
+            VllmAdapters(app.state.openai_serving_models),
+            AdapterFiles(Cache(cache_directory() / "adapters")),
+            _base(self._args, self._weights),
+        )
+        app.state.adapter_store = self._adapters
         return with_our_routes(app)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Make the running engine match `user_config`; requests in flight are not touched."""
+        """Make the running engine match `user_config`; requests in flight are not touched.
+
+        An adapter that cannot be served is reported at `/adapters`, not raised: Serve answers an exception here by
+        replacing the replica, and so one bad adapter would take the base model down.
+
+        Raises:
+            InvalidWorkspace: the config asks for what this version does not do.
+        """
         config = UserConfig.from_wire(user_config)
+        if config.limits is not None:
+            raise InvalidWorkspace("inference.limits", "this version keeps no limits; remove the field")
         await self._adapters.converge(config.adapters)
+        if not self._started:
+            await self._adapters.settled(_FIRST_ADAPTERS_TIMEOUT_S)
+            self._started = True
+
+
+def _base(args: AppArgs, weights: Path) -> Base:
+    return Base(
+        max_lora_rank=args.engine_args.get("max_lora_rank", _VLLMS_MAX_LORA_RANK),
+        names=frozenset(name for name in _names(args.source) if name) | {args.served_model_name},
+        modules=module_shapes(weights),
+    )
+
+
+def _names(source: ModelSource) -> tuple[str | None, ...]:
+    return source.hub, source.package, source.package and source.package.partition("==")[0], source.local_dir
 
 
 def _use_all_cores_of_the_node() -> None:

@@ -1,5 +1,1 @@
-"""Our routes, beside vLLM's."""
-
-from deployments.routes.attach import with_our_routes
-
-__all__ = ["with_our_routes"]
+"""Our routes, beside those of vLLM. `attach` joins them; `chat_request` and `generate_kwargs` are pure."""

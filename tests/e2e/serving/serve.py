@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import httpx
 from kaito_ray.api import names
 from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, UserConfig
 from kaito_ray.local import ray_head
+from kaito_ray.local.home import write_private
 from kaito_ray.local.ports import LOOPBACK, choose
 from kaito_ray.local.ray_head import RayHead
 
@@ -40,7 +42,7 @@ class Served:
     def ray(self) -> httpx.Client:
         return httpx.Client(
             base_url=f"http://{LOOPBACK}:{self.head.ports.dashboard}",
-            headers={"x-ray-authorization": f"Bearer {self.head.token}"},
+            headers={"x-ray-authorization": f"Bearer {self.head.token_path.read_text()}"},
             timeout=60,
         )
 
@@ -86,6 +88,8 @@ def serving(args: AppArgs, directory: Path, *, uid: str) -> Iterator[Served]:
     started = time.monotonic()
     environment = ray_head.environment(head, CONTAINER_ENVIRONMENT, os.environ)
     command = ray_head.start_command(head, {}, cpus=2, memory_bytes=None)
+    head.directory.mkdir(parents=True)
+    write_private(head.token_path, secrets.token_hex(32))
     try:
         ray_head.start(head, command, environment, served.log)
         _wait_for_dashboard(served)
