@@ -26,11 +26,7 @@ class FullAttention(ApiModel):
     kv_heads: PositiveInt
     """Heads of keys and values, before any split over GPUs."""
     head_dim: PositiveInt
-    """Elements of one key."""
-    value_dim: PositiveInt | None = None
-    """Elements of one value; absent means `headDim`."""
-    shared_key_value: bool = False
-    """Keys and values are the same tensor in the model; the engine still stores both."""
+    """Elements of one key, and of one value."""
 
 
 class SlidingAttention(ApiModel):
@@ -49,7 +45,7 @@ class SlidingAttention(ApiModel):
 
 
 class LatentAttention(ApiModel):
-    """Multi-head latent attention (MLA): one compressed vector a token, the same on every tensor-parallel rank."""
+    """Multi-head latent attention (MLA): one compressed vector, the same on every tensor-parallel rank."""
 
     kind: Literal["latent"] = "latent"
     """Tells the kinds of layer groups apart."""
@@ -59,9 +55,69 @@ class LatentAttention(ApiModel):
     """Elements of the compressed keys and values."""
     rope_dim: PositiveInt
     """Elements of the part of the key that carries the position."""
+    packed_bytes: PositiveInt | None = None
+    """Bytes of one vector in the engine's 8-bit layout, where sparse attention reads it: scales and 16-bit rope part
+    included."""
+    tokens_per_entry: PositiveInt = 1
+    """Tokens that share one vector, where the model compresses along the sequence too."""
+    window_tokens: PositiveInt | None = None
+    """Only the last tokens are kept, where the layer is a sliding one."""
 
 
-LayerGroup = Annotated[FullAttention | SlidingAttention | LatentAttention, Field(discriminator="kind")]
+class SparseIndex(ApiModel):
+    """Keys of the indexer that picks tokens for sparse attention: 8-bit, with a 4-byte scale for 128 of them."""
+
+    kind: Literal["index"] = "index"
+    """Tells the kinds of layer groups apart."""
+    layers: PositiveInt
+    """Layers that have an indexer of their own."""
+    key_dim: PositiveInt
+    """Elements of one indexer key."""
+    tokens_per_entry: PositiveInt = 1
+    """Tokens that share one key."""
+
+
+class Mamba(ApiModel):
+    """Mamba-2 layers: a state of fixed size for each sequence, however long it is."""
+
+    kind: Literal["mamba"] = "mamba"
+    """Tells the kinds of layer groups apart."""
+    layers: PositiveInt
+    """Layers of this kind."""
+    heads: PositiveInt
+    """State-space heads."""
+    head_dim: PositiveInt
+    """Elements of one head."""
+    state_size: PositiveInt
+    """Elements of the state behind one element of a head."""
+    groups: PositiveInt
+    """Groups of heads that share their input and output matrices."""
+    conv_kernel: PositiveInt = 4
+    """Width of the causal convolution."""
+
+
+class DeltaNet(ApiModel):
+    """Gated delta-net layers (linear attention): a state of fixed size for each sequence."""
+
+    kind: Literal["delta"] = "delta"
+    """Tells the kinds of layer groups apart."""
+    layers: PositiveInt
+    """Layers of this kind."""
+    key_heads: PositiveInt
+    """Heads of keys and queries."""
+    value_heads: PositiveInt
+    """Heads of values."""
+    key_dim: PositiveInt = 128
+    """Elements of one key."""
+    value_dim: PositiveInt = 128
+    """Elements of one value."""
+    conv_kernel: PositiveInt = 4
+    """Width of the causal convolution."""
+
+
+LayerGroup = Annotated[
+    FullAttention | SlidingAttention | LatentAttention | SparseIndex | Mamba | DeltaNet, Field(discriminator="kind")
+]
 """Layers that cost the same memory."""
 
 
@@ -72,6 +128,12 @@ class ModelShape(ApiModel):
     """Class name in the model's config.json (`architectures`)."""
     hidden_size: PositiveInt
     """Elements of a hidden state."""
+    intermediate_size: PositiveInt | None = None
+    """Elements of the feed-forward layer; of the experts that one token uses, where there are experts."""
+    vocab_size: PositiveInt | None = None
+    """Tokens in the vocabulary."""
+    tied_embeddings: bool = False
+    """Input and output embeddings are one tensor."""
     layers: PositiveInt
     """Layers in all; those that are in no group keep nothing between tokens."""
     heads: PositiveInt
@@ -79,10 +141,24 @@ class ModelShape(ApiModel):
     groups: tuple[LayerGroup, ...]
     """Layers by what they keep between tokens."""
 
-    @property
-    def kv_heads(self) -> int:
-        """Most heads of keys and values in any layer; 1 where attention is latent everywhere."""
-        return max((g.kv_heads for g in self.groups if not isinstance(g, LatentAttention)), default=1)
+    def divides(self, tensor_parallel: int) -> bool:
+        """Return whether the model can be cut into that many equal parts.
+
+        Query heads and state heads are divided; KV heads are divided or copied.
+        """
+        return self.heads % tensor_parallel == 0 and all(_divides(g, tensor_parallel) for g in self.groups)
+
+
+def _divides(group: LayerGroup, parts: int) -> bool:
+    match group:
+        case FullAttention() | SlidingAttention():
+            return group.kv_heads % parts == 0 or parts % group.kv_heads == 0
+        case Mamba():
+            return group.heads % parts == 0
+        case DeltaNet():
+            return group.key_heads % parts == 0 and group.value_heads % parts == 0
+        case LatentAttention() | SparseIndex():
+            return True
 
 
 class Quantization(ApiModel):
@@ -125,8 +201,6 @@ class ModelPreset(ApiModel):
     """Jinja chat template, inline; absent means the tokenizer's own."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
     """vLLM engine arguments that this model needs, by their Python names."""
-    lora: bool = True
-    """Adapters can be served beside it."""
     tuning: bool = False
     """It can be tuned."""
 

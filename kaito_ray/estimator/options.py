@@ -16,7 +16,7 @@ class EngineImage:
 
 
 CUDA_13: Final = EngineImage("CUDA 13", "nvidia", 7.5)
-"""What `ray[llm]` brings. Source: CUDA 13 release notes, support for Maxwell, Pascal and Volta removed."""
+"""What `ray[llm]` brings. Source: CUDA 13 release notes: Maxwell, Pascal and Volta are gone."""
 CUDA_12: Final = EngineImage("CUDA 12", "nvidia", 7.0)
 """An image that an installation may build for itself, for a V100 of its own."""
 ROCM: Final = EngineImage("ROCm", "amd", 0.0)
@@ -32,7 +32,7 @@ class ServingOptions:
     dtype: str | None = None
     """bfloat16, float16 or float32."""
     kv_cache_dtype: str = "auto"
-    """vLLM's word: auto follows `dtype`, or fp8, bfloat16, ..."""
+    """vLLM's word: auto follows the preset, then `dtype`; or fp8, bfloat16, ..."""
     memory_utilization: float | None = None
     """Share of a GPU's memory that the engine may use."""
     kv_cache_bytes: int | None = None
@@ -41,11 +41,15 @@ class ServingOptions:
     """Most tokens of one engine step."""
     tensor_parallel: int | None = None
     """TP degree, where the manifest fixes it."""
+    pipeline_parallel: int | None = None
+    """PP degree, where the manifest fixes it."""
     adapters: int = 0
     """LoRA adapters that must be resident at once."""
     max_lora_rank: int = 64
     """Highest rank of any adapter."""
     replicas: int = 1
-    """Replicas that run at the same time at most; each is placed as one plan says."""
+    """CPU only: replicas that share the machine."""
+    max_nodes: int | None = None
+    """Machines at most: those that exist, where none can be bought."""
     image: EngineImage = CUDA_13
     """What the engine image can run on."""
