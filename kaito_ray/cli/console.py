@@ -33,6 +33,23 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def print_yaml(*documents: Any) -> None:
+    """Print YAML documents as a person would write them: keys in their order, text of several lines as such."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Text of several lines as a literal block."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    yaml.dump_all(
+        documents, sys.stdout, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False
+    )
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a result for people: plain columns, as kubectl prints them, never cut off."""
     table = [list(columns), *(list(row) for row in rows)]

@@ -30,7 +30,11 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
     tail: Annotated[int, typer.Option(min=-1, metavar="LINES", help="Lines from the end; -1 is all.")] = 200,
     component: Annotated[
-        Component | None, typer.Option(help="A process of this machine's control plane, instead of a Workspace.")
+        Component | None,
+        typer.Option(
+            metavar="apiserver|operator|machine",
+            help="A process of this machine's control plane, instead of a Workspace.",
+        ),
     ] = None,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,

@@ -21,6 +21,7 @@ from kaito_ray.cli import (
     plan,
     presets,
     quickstart,
+    render,
     status,
     up,
     version,
@@ -73,6 +74,7 @@ app.command(rich_help_panel=MODELS)(dashboard.dashboard)
 app.command(rich_help_panel=MODELS)(logs.logs)
 app.add_typer(presets.app, name="presets", rich_help_panel=MANIFESTS)
 app.command(rich_help_panel=MANIFESTS)(plan.plan)
+app.command(rich_help_panel=MANIFESTS)(render.render)
 app.command(rich_help_panel=HELP)(doctor.doctor)
 app.command(rich_help_panel=HELP)(version.version)
 

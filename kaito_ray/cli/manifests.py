@@ -53,19 +53,6 @@ def read(path: Path) -> Manifests:
     return sort_out(documents, source=str(path))
 
 
-def only_workspace(path: Path) -> Workspace:
-    """Return the one Workspace in a file, once admission has nothing against it.
-
-    Raises:
-        UnreadableManifest: the file holds none, or several.
-        RefusedManifest: admission refuses it; the message has every reason.
-    """
-    found = read(path).workspaces
-    if len(found) > 1:
-        raise UnreadableManifest(f"--filename: {path} holds {len(found)} Workspaces; a plan is for one")
-    return admitted(found[0])
-
-
 def admitted(manifest: Mapping[str, Any]) -> Workspace:
     """Return the Workspace, as an API server with our webhook would store it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kaito_ray.errors import UserError
 
@@ -55,6 +55,13 @@ def of_provider(provider: str) -> tuple[Machine, ...]:
 def this_machine() -> Machine:
     """Return this machine as `kaito-ray up` presents it: its true capacity."""
     from kaito_ray.catalog.gpus import machine_of_node
-    from kaito_ray.local.karpenter import capacity, node, node_name
 
-    return machine_of_node({**node(node_name()), "status": {"capacity": capacity(Path.home())}})
+    return machine_of_node(this_node())
+
+
+def this_node() -> dict[str, Any]:
+    """Return the Node that `kaito-ray up` would make of this machine."""
+    from kaito_ray.local.karpenter import capacity, node, node_name, node_status
+
+    bare = node(node_name())
+    return {**bare, "status": node_status(bare, capacity(Path.home()))}

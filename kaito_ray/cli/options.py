@@ -46,12 +46,18 @@ NamespaceOption = Annotated[
         help="Namespace of the Workspace.",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="`json` for programs.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", metavar="table|json", help="`json` for programs.")]
 WorkspaceArgument = Annotated[
     str | None,
     typer.Argument(metavar="WORKSPACE", show_default="the only one there is", help="Name of the Workspace."),
 ]
-ManifestOption = Annotated[
-    Path | None,
-    typer.Option("--filename", "-f", metavar="FILE", help="A Workspace manifest; `-` reads standard input."),
+MANIFEST = typer.Option("--filename", "-f", metavar="FILE", help="A Workspace manifest; `-` reads standard input.")
+GpuOption = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        metavar="INSTANCE",
+        show_default="the manifest's, else this machine",
+        help="An instance type; `local` is this machine.",
+    ),
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaito_ray.cli.options import ManifestOption, Output, OutputOption
+from kaito_ray.cli.options import MANIFEST, GpuOption, Output, OutputOption
 from kaito_ray.errors import DoesNotFit, UnsupportedGPU, UserError
 
 if TYPE_CHECKING:
-    from kaito_ray.api.workspace import Workspace
     from kaito_ray.catalog.gpus import Machine
     from kaito_ray.catalog.models import ModelPreset
     from kaito_ray.estimator.plan import ServingOptions, ServingPlan
@@ -21,56 +22,69 @@ COLUMNS = ("INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES")
 
 
 def plan(
+    filename: Annotated[Path | None, MANIFEST] = None,
     *,
-    filename: ManifestOption = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="A preset, instead of a file.")
     ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            metavar="INSTANCE", show_default="this machine", help="An instance type; `local` is this machine."
-        ),
-    ] = None,
+    gpu: GpuOption = None,
     provider: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Compare every machine of azure, aws or arc that the model fits."),
+        typer.Option(
+            metavar="NAME", help="Compare every machine of azure, aws or arc that the model fits, with --model."
+        ),
     ] = None,
     context: Annotated[
         int | None,
-        typer.Option(min=1, metavar="TOKENS", show_default="as long as it fits", help="Longest prompt plus answer."),
+        typer.Option(
+            min=1, metavar="TOKENS", show_default="as long as it fits", help="Longest prompt plus answer, with --model."
+        ),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print how a model would be placed on a machine, and why.
 
-    With a file, the model is that of the Workspace in it, and so is the machine unless --gpu or --provider is given.
+    With a file, it is what the operator would plan for the Workspace in it.
     """
-    from kaito_ray.catalog.load import find
-    from kaito_ray.cli import offers
     from kaito_ray.cli.console import print_json, print_table
-    from kaito_ray.estimator.plan import ServingOptions, plan_serving
 
     if (filename is None) == (model is None):
         raise UserError("--filename, --model: name a manifest or a model, one of the two")
-    if filename:
-        from kaito_ray.cli.manifests import only_workspace
-
-        workspace = only_workspace(filename)
-        model = _model(workspace)
-        gpu = gpu or (None if provider else workspace.resource.instance_type)
-    preset = find(model or "", field="--model")
-    options = ServingOptions(context_length_tokens=context)
-    if provider:
-        plans = compare(preset, offers.of_provider(provider), options)
-    else:
-        plans = [plan_serving(preset, offers.named(gpu or offers.LOCAL), options)]
+    if provider and gpu:
+        raise UserError("--provider, --gpu: compare the machines of a provider, or name one; not both")
+    if filename and (context or provider):
+        raise UserError("--context, --provider: only with --model; a manifest says both itself")
+    plans = [_of_file(filename, gpu)] if filename else _of_model(model or "", gpu, provider, context)
     if output is Output.JSON:
         print_json([p.to_status().to_wire() for p in plans])
     elif provider:
         print_table(COLUMNS, (_row(p) for p in plans))
     else:
         print("\n".join(_lines(plans[0])))
+
+
+def _of_model(model: str, gpu: str | None, provider: str | None, context: int | None) -> list[ServingPlan]:
+    from kaito_ray.catalog.load import find
+    from kaito_ray.cli import offers
+    from kaito_ray.estimator.plan import ServingOptions, plan_serving
+
+    preset, options = find(model, field="--model"), ServingOptions(context_length_tokens=context)
+    if provider:
+        return compare(preset, offers.of_provider(provider), options)
+    machine = offers.named(gpu or offers.LOCAL)
+    found = plan_serving(preset, machine, options)
+    replaced = gpu is not None and gpu.lower() != machine.instance_type.lower()
+    return [replace(found, requested_instance_type=gpu) if replaced else found]
+
+
+def _of_file(path: Path, gpu: str | None) -> ServingPlan:
+    from kaito_ray.cli.foresight import foresee
+    from kaito_ray.cli.manifests import read
+
+    found = read(path)
+    if len(found.workspaces) > 1:
+        raise UserError(f"--filename: {path} holds {len(found.workspaces)} Workspaces; a plan is for one")
+    return foresee(found.workspaces[0], found.config_maps, gpu=gpu).planned.plan
 
 
 def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> list[ServingPlan]:
@@ -88,12 +102,6 @@ def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOp
     if not plans:
         raise DoesNotFit(f"{preset.name} fits none of these {len(machines)} machines; --gpu NAME says why for one")
     return sorted(plans, key=lambda p: (p.gpus * p.machine.gpu_memory_bytes, p.machine.instance_type))
-
-
-def _model(workspace: Workspace) -> str:
-    if workspace.preset is None:
-        raise UserError("inference.preset: this Workspace brings its own pod template, so there is nothing to plan")
-    return workspace.preset.name
 
 
 def _row(plan: ServingPlan) -> tuple[str, ...]:
@@ -115,6 +123,7 @@ def _lines(plan: ServingPlan) -> list[str]:
     facts = {
         "model": plan.preset.name,
         "machine": f"{plan.nodes} x {plan.machine.instance_type} ({plan.machine.gpu})",
+        **({"instead of": plan.requested_instance_type} if plan.requested_instance_type else {}),
         "parallel": parallel,
         "dtype": plan.dtype,
         "context": f"{plan.context_length_tokens} tokens, {plan.concurrent_sequences} such sequences at once",
@@ -123,7 +132,7 @@ def _lines(plan: ServingPlan) -> list[str]:
             f"{_gib(memory.kv_cache_bytes)} KV cache, {_gib(memory.overhead_bytes)} overhead"
         ),
     }
-    return [*(f"{name:<10}{fact}" for name, fact in facts.items()), "why", *(f"  - {line}" for line in plan.why)]
+    return [*(f"{name:<12}{fact}" for name, fact in facts.items()), "why", *(f"  - {line}" for line in plan.why)]
 
 
 def _gib(count: int) -> str:

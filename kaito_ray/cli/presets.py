@@ -44,16 +44,14 @@ def show(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print all that is known about a model, as YAML."""
-    import yaml
-
     from kaito_ray.catalog.load import find
-    from kaito_ray.cli.console import print_json
+    from kaito_ray.cli.console import print_json, print_yaml
 
     preset = find(name, field="NAME")
     if output is Output.JSON:
         print_json(preset.to_wire())
     else:
-        print(yaml.safe_dump(preset.to_wire(), sort_keys=False, allow_unicode=True), end="")
+        print_yaml(preset.to_wire())
 
 
 def _row(preset: ModelPreset) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kaito_ray.cli.manifests import RefusedManifest, UnreadableManifest, only_workspace, read
+from kaito_ray.cli.manifests import RefusedManifest, UnreadableManifest, admitted, read
 
 WORKSPACE = """
 apiVersion: kaito.sh/v1beta1
@@ -52,10 +52,4 @@ def test_a_missing_file_is_named(file: Path) -> None:
 def test_admission_speaks_before_any_api_server(file: Path) -> None:
     file.write_text((WORKSPACE % "a").replace("smollm2-135m-instruct", "smollm3-135m"))
     with pytest.raises(RefusedManifest, match=r"inference\.preset\.name"):
-        only_workspace(file)
-
-
-def test_a_plan_is_for_one_workspace(file: Path) -> None:
-    file.write_text(f"{WORKSPACE % 'a'}---\n{WORKSPACE % 'b'}")
-    with pytest.raises(UnreadableManifest, match="holds 2 Workspaces"):
-        only_workspace(file)
+        admitted(read(file).workspaces[0])

@@ -1,0 +1,87 @@
+"""What the operator would decide about a manifest, with no cluster at all: its own planning, on facts put together here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from kaito_ray.cli import manifests, offers
+
+if TYPE_CHECKING:
+    from kaito_ray.controller.observe import Observed
+    from kaito_ray.controller.planning import Planned
+
+
+class Provider(StrEnum):
+    """Whose machines are on offer."""
+
+    LOCAL = "local"
+    AZURE = "azure"
+    AWS = "aws"
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A Workspace as the operator would see it first, and its plan."""
+
+    seen: Observed
+    planned: Planned
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Return what the operator would write, in the order in which it does."""
+        from kaito_ray.controller.desired import desired
+
+        return list(desired(self.planned.inputs, self.seen).values())
+
+
+def foresee(
+    manifest: Mapping[str, Any],
+    config_maps: Mapping[str, Mapping[str, Any]],
+    *,
+    gpu: str | None = None,
+    provider: Provider | None = None,
+) -> Foreseen:
+    """Return what the operator would plan for a Workspace that was just applied.
+
+    `gpu` takes the place of the manifest's instance type; `local` is this machine. Without `provider` it is the one
+    that has the instance type, and this machine where none is named.
+
+    Raises:
+        UserError: admission or the planner refuses it.
+    """
+    from kaito_ray.controller.observe import Observed
+    from kaito_ray.controller.planning import plan
+    from kaito_ray.controller.settings import Settings
+
+    if gpu:
+        manifest = _with_instance_type(manifest, None if gpu == offers.LOCAL else gpu)
+        provider = provider or (Provider.LOCAL if gpu == offers.LOCAL else None)
+    workspace = manifests.admitted(manifest)
+    provider = provider or _provider_of(workspace.resource.instance_type)
+    config = workspace.inference.config if workspace.inference else None
+    config_map = config_maps.get(config) if config else None
+    seen = Observed(
+        workspace=workspace,
+        manifest=dict(manifest),
+        config=dict(config_map) if config_map else None,
+        nodes=(offers.this_node(),) if provider is Provider.LOCAL else (),
+    )
+    return Foreseen(seen, plan(seen, Settings(provider=provider.value)))
+
+
+def _with_instance_type(manifest: Mapping[str, Any], instance_type: str | None) -> dict[str, Any]:
+    resource = {k: v for k, v in manifest.get("resource", {}).items() if k not in ("instanceType", "instanceTypes")}
+    wanted = {"instanceType": instance_type} if instance_type else {}
+    return {**manifest, "resource": {**resource, **wanted}}
+
+
+def _provider_of(instance_type: str | None) -> Provider:
+    """Return who has that instance type; Azure, whose planner then says what is wrong, for one that nobody has."""
+    from kaito_ray.catalog.gpus import machine
+
+    if instance_type is None:
+        return Provider.LOCAL
+    known = machine(instance_type)
+    return Provider.AWS if known and known.provider == Provider.AWS else Provider.AZURE
