@@ -4,6 +4,10 @@
     ├── UserError            waits for an edit of the manifest; retrying changes nothing
     │   ├── InvalidWorkspace     a field breaks a rule (named in `field`)
     │   ├── UnknownPreset        no such model in the catalog
+    │   ├── NotYetSupported      a legal field that this version does not carry out
+    │   ├── ApiRefused           the API server refused a request, and would refuse it again
+    │   ├── NameTaken            a child's name belongs to somebody else's object
+    │   ├── ManagedByKaito       KAITO's children are still there
     │   ├── DoesNotFit           the model does not fit the machine
     │   ├── UnsupportedGPU       the engine image cannot run on that GPU
     │   ├── AdapterRefused       an adapter is unsafe, broken, or made for another model
@@ -61,6 +65,30 @@ class UnknownPreset(InvalidWorkspace):
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `kaito-ray presets list`"
         super().__init__(field, f"no preset is named {name!r}; {hint}")
+
+
+class NotYetSupported(InvalidWorkspace):
+    """A legal field of KAITO's or ours that this version does not carry out."""
+
+    reason = "NotYetSupported"
+
+
+class ApiRefused(UserError):
+    """The Kubernetes API answered 400, 403 or 422, or does not know the kind; the message is its own."""
+
+    reason = "ApiRefused"
+
+
+class NameTaken(UserError):
+    """An object that the Workspace needs exists under that name, and belongs to somebody else."""
+
+    reason = "NameTaken"
+
+
+class ManagedByKaito(UserError):
+    """The Workspace still has children that KAITO made; it is left alone until they are gone."""
+
+    reason = "ManagedByKaito"
 
 
 class DoesNotFit(UserError):

@@ -17,7 +17,7 @@ import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from kaito_ray.errors import ApiUnavailable, Conflict, UserError
+from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
 from kaito_ray.kube.cluster import Change, Manifest, Resource
 from kaito_ray.kube.informer import Expired, Page, follow
 
@@ -238,5 +238,6 @@ def _checked(status: int, body: Any, resource: Resource) -> Manifest:
     if status in (401, 410, 429) or status >= 500:
         raise ApiUnavailable(words)
     if status == 404 and not (body.get("details") or {}).get("name"):
-        words = f"{resource.plural}.{resource.group} is not known to the API server; is its CRD installed?"
-    raise UserError(words)
+        kind = ".".join(filter(None, (resource.plural, resource.group)))
+        words = f"{kind} is not known to the API server; is its CRD installed?"
+    raise ApiRefused(words)

@@ -67,7 +67,7 @@ class Cluster(Protocol):
     """The API server, seen from the operator.
 
     Every method raises `errors.ApiUnavailable` for 429, 5xx, time-outs and lost connections, and
-    `errors.UserError` with the server's own words for 400, 403 and 422.
+    `errors.ApiRefused` with the server's own words for 400, 403 and 422.
     """
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:

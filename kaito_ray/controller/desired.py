@@ -1,0 +1,181 @@
+"""What should exist for a Workspace, and whether what exists is that. Pure.
+
+Each child carries in an annotation what was written, so that a field that the operator stops writing is noticed, while
+fields that the API server or KubeRay fill in are left alone.
+
+A RayService is pinned: as long as its inputs are the same, a newer operator that would render it differently leaves it
+alone, for any change would start a second cluster beside the first. What changes in place is always up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Final
+
+import yaml
+
+from kaito_ray.api import names
+from kaito_ray.controller.observe import Child, Observed, child_names
+from kaito_ray.errors import ManagedByKaito, NameTaken
+from kaito_ray.kube.cluster import NODE_POOLS, Manifest
+from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.nodepool import nodepool
+from kaito_ray.render.rayservice import rayservice
+from kaito_ray.render.secrets import keys, registry
+from kaito_ray.render.service import service
+
+APPLIED: Final = "ray.kaito.sh/applied"
+"""Annotation: the spec as it was written, as JSON (RayService), or its hash."""
+INPUTS: Final = "ray.kaito.sh/inputs"
+"""Annotation of a RayService: hash of what its pods and replicas were rendered from."""
+
+_WRITTEN: Final = ("spec", "data", "type")
+
+
+def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
+    """Return every child as it should be, in the order in which they are made."""
+    workspace = inputs.workspace
+    made = [keys(workspace), registry(workspace), service(workspace)]
+    if inputs.provisioner == "karpenter":
+        made.insert(0, nodepool(inputs))
+    wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
+    live = seen.ray_service
+    serving = _pinned(rayservice(inputs), live, _inputs_hash(inputs))
+    wanted[serving["kind"], serving["metadata"]["name"]] = serving
+    children = child_names(workspace.metadata.namespace, workspace.metadata.name)
+    return {child: wanted[key] for child in children if (key := (child[0].kind, child[1])) in wanted}
+
+
+def pinned_image(seen: Observed) -> str | None:
+    """Return the worker image that the Workspace was first served with."""
+    if seen.ray_service is None or (applied := _applied(seen.ray_service)) is None:
+        return None
+    pod = applied["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    image: str = pod["containers"][0]["image"]
+    return image
+
+
+def require_ours(seen: Observed) -> None:
+    """Check that no child's name is taken.
+
+    Raises:
+        ManagedByKaito: a child of the Workspace was made by KAITO.
+        NameTaken: it belongs to somebody else.
+    """
+    uid = seen.workspace.metadata.uid
+    for (resource, name), live in seen.children.items():
+        labels = live["metadata"].get("labels") or {}
+        managed = labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        owned = any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences") or ())
+        if resource == NODE_POOLS:
+            meta = seen.workspace.metadata
+            owned = (labels.get(names.WORKSPACE_LABEL), labels.get(names.WORKSPACE_NAMESPACE_LABEL)) == (
+                meta.name,
+                meta.namespace,
+            )
+        if owned and not managed:
+            raise ManagedByKaito(
+                f"{resource.kind} {name} was made by KAITO; delete KAITO's children of this Workspace to hand it over"
+            )
+        if not owned:
+            raise NameTaken(
+                f"{resource.kind} {name} exists and belongs to somebody else; delete it, or choose another name"
+            )
+
+
+def drifted(wanted: Manifest, live: Manifest) -> bool:
+    """Return whether `live` must be written to become `wanted`."""
+    marks = (live["metadata"].get("annotations") or {}, wanted["metadata"].get("annotations") or {})
+    if any(marks[0].get(key) != marks[1].get(key) for key in (APPLIED, INPUTS)):
+        return True
+    return not _covers({k: wanted[k] for k in (*_WRITTEN, "metadata") if k in wanted}, live)
+
+
+def updated(wanted: Manifest, live: Manifest) -> Manifest:
+    """Return what to write over `live`: `wanted`, with what only the API server knows."""
+    out = {**live, **deepcopy(wanted)}
+    meta, mine = live["metadata"], wanted["metadata"]
+    out["metadata"] = {
+        **meta,
+        "labels": {**(meta.get("labels") or {}), **mine["labels"]},
+        "annotations": {**(meta.get("annotations") or {}), **mine["annotations"]},
+    }
+    if "ownerReferences" in mine:
+        out["metadata"]["ownerReferences"] = mine["ownerReferences"]
+    if wanted["kind"] == "Service":  # its addresses are given once
+        given = {k: v for k, v in live["spec"].items() if k.startswith(("clusterIP", "ipFamil"))}
+        out["spec"] = {**given, **out["spec"]}
+    return out
+
+
+def _stamped(manifest: Manifest) -> Manifest:
+    written = json.dumps({key: manifest.get(key) for key in _WRITTEN}, sort_keys=True)
+    return _annotated(manifest, {APPLIED: names.short_hash(written)})
+
+
+def _annotated(manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
+    meta = {**manifest["metadata"], "annotations": {**manifest["metadata"].get("annotations", {}), **annotations}}
+    return {**manifest, "metadata": meta}
+
+
+def _pinned(wanted: Manifest, live: Manifest | None, inputs: str) -> Manifest:
+    spec = wanted["spec"]
+    marks = (live or {"metadata": {}})["metadata"].get("annotations") or {}
+    if live is not None and marks.get(INPUTS) == inputs and (applied := _applied(live)) is not None:
+        spec = {**applied, "serveConfigV2": _with_user_config(applied["serveConfigV2"], spec["serveConfigV2"])}
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return _annotated({**wanted, "spec": spec}, {APPLIED: text, INPUTS: inputs})
+
+
+def _applied(live: Manifest) -> Manifest | None:
+    text = (live["metadata"].get("annotations") or {}).get(APPLIED)
+    try:
+        spec: Manifest = json.loads(text or "")
+    except ValueError:
+        return None
+    return spec
+
+
+def _with_user_config(applied: str, fresh: str) -> str:
+    """Return the applied Serve config with the part that changes in place taken from the fresh one."""
+    before, now = yaml.safe_load(applied), yaml.safe_load(fresh)
+    for old, new in zip(before["applications"], now["applications"], strict=True):
+        old["deployments"] = new["deployments"]
+    if before == yaml.safe_load(applied):
+        return applied
+    return yaml.safe_dump(before, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _inputs_hash(inputs: ServingInputs) -> str:
+    """Return a hash of what a person or the planner said, and of nothing that this version of the operator chose."""
+    workspace, plan_ = inputs.workspace, inputs.plan
+    spec = workspace.inference.to_wire() if workspace.inference else {}
+    for live in ("adapters", "limits", "autoscaling", "apiKeysSecret"):
+        spec.pop(live, None)
+    said = {
+        "inference": spec,
+        "resource": workspace.resource.to_wire(),
+        "annotations": {k: v for k, v in workspace.metadata.annotations.items() if k in _MEANINGFUL},
+        "config": [dict(inputs.config.planned), dict(inputs.config.engine)],
+        "machine": plan_.machine.instance_type,
+        "split": [plan_.nodes, plan_.tensor_parallel, plan_.pipeline_parallel, plan_.data_parallel],
+    }
+    return names.short_hash(json.dumps(said, sort_keys=True))
+
+
+_MEANINGFUL: Final = (names.PERFORMANCE_MODE_ANNOTATION,)
+
+
+def _covers(wanted: Any, live: Any) -> bool:
+    """Return whether `live` says everything that `wanted` says; it may say more."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(_covers(value, live.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        return (
+            isinstance(live, Sequence)
+            and len(wanted) == len(live)
+            and all(_covers(mine, theirs) for mine, theirs in zip(wanted, live, strict=True))
+        )
+    return bool(wanted == live)

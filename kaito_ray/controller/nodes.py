@@ -1,0 +1,80 @@
+"""Whether the machines are there: NodeClaims and Nodes -> two conditions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kaito_ray.api import conditions as c
+from kaito_ray.api.status import Condition
+from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.offers import is_ready
+from kaito_ray.estimator.plan import ServingPlan
+from kaito_ray.kube.cluster import Manifest
+
+_STAGES: Final = ("Launched", "Registered", "Initialized")
+"""Conditions of a NodeClaim, in the order in which they come true."""
+_PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+def claim_condition(claims: Sequence[Manifest], needed: int) -> Condition:
+    """Return `NodeClaimReady`."""
+    ready = [claim for claim in claims if _status(claim, "Ready") == "True"]
+    if len(ready) >= needed:
+        return _condition(c.NODE_CLAIM_READY, True, c.NODE_CLAIMS_READY_REASON, f"{len(ready)} machines provisioned")
+    waiting = next((claim for claim in claims if claim not in ready), None)
+    if waiting is None:
+        message = f"waiting for Karpenter: {len(ready)} of {needed} machines"
+        return _condition(c.NODE_CLAIM_READY, False, c.NODE_CLAIM_NOT_READY_REASON, message)
+    stage = next((s for s in _STAGES if _status(waiting, s) != "True"), "Ready")
+    found = _find(waiting, stage)
+    reason = found.get("reason") or c.NODE_CLAIM_NOT_READY_REASON
+    message = f"machine {len(ready) + 1} of {needed} is not {stage.lower()} yet: {found.get('message', '')}"[:256]
+    if reason in (stage, "AwaitingReconciliation", "Unknown"):
+        reason = c.NODE_CLAIM_NOT_READY_REASON
+    return _condition(c.NODE_CLAIM_READY, False, reason, message.rstrip(": "))
+
+
+def nodes_condition(seen: Observed, plan: ServingPlan, used: Sequence[str]) -> Condition:
+    """Return `NodesReady`; `used` are the nodes that count."""
+    nodes = [node for node in seen.nodes if node["metadata"]["name"] in used]
+    ready = [node for node in nodes if is_ready(node)]
+    warning = "".join(
+        f"; warning: {node['metadata']['name']} has {pressure}"
+        for node in nodes
+        for pressure in _PRESSURES
+        if _status(node, pressure) == "True"
+    )
+    if len(ready) < plan.nodes:
+        message = f"{len(ready)} of {plan.nodes} nodes are ready{warning}"
+        return _condition(c.NODES_READY, False, c.NODE_NOT_READY_REASON, message)
+    if plan.machine.device == "cuda":
+        without = [n["metadata"]["name"] for n in ready if not _gpus(n)]
+        if without:
+            message = f"{', '.join(without)} reports no nvidia.com/gpu; is NVIDIA's device plugin installed?"
+            return _condition(c.NODES_READY, False, "NodePluginsNotReady", message)
+    return _condition(c.NODES_READY, True, c.NODES_READY_REASON, f"{len(ready)} nodes are ready{warning}")
+
+
+def used_nodes(seen: Observed, provisioned: bool) -> tuple[str, ...]:
+    """Return the names of the nodes in use: those of the claims, or those that are selected."""
+    if not provisioned:
+        return tuple(sorted(node["metadata"]["name"] for node in seen.nodes))
+    named = {claim.get("status", {}).get("nodeName") for claim in seen.node_claims}
+    return tuple(sorted(name for name in named if name))
+
+
+def _gpus(node: Manifest) -> int:
+    return int((node.get("status", {}).get("allocatable") or {}).get("nvidia.com/gpu", 0))
+
+
+def _find(item: Manifest, type_: str) -> Mapping[str, Any]:
+    return next((found for found in item.get("status", {}).get("conditions", ()) if found["type"] == type_), {})
+
+
+def _status(item: Manifest, type_: str) -> str:
+    return str(_find(item, type_).get("status", "Unknown"))
+
+
+def _condition(type_: str, holds: bool, reason: str, message: str) -> Condition:
+    return Condition(type=type_, status="True" if holds else "False", reason=reason, message=message)

@@ -1,0 +1,119 @@
+"""Read the cluster into one value: all that a decision about one Workspace depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from kaito_ray.api import names
+from kaito_ray.api.workspace import Workspace
+from kaito_ray.controller.settings import Settings
+from kaito_ray.kube.cluster import (
+    CONFIG_MAPS,
+    NODE_CLAIMS,
+    NODE_POOLS,
+    NODES,
+    PODS,
+    RAY_SERVICES,
+    SECRETS,
+    SERVICES,
+    Cluster,
+    Manifest,
+    Resource,
+)
+
+Child = tuple[Resource, str]
+"""Kind and name of an object that the operator writes for a Workspace."""
+
+NODE_POOL_LABEL: Final = "karpenter.sh/nodepool"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One Workspace and everything around it, at one moment."""
+
+    workspace: Workspace
+    manifest: Manifest
+    """The Workspace as it was read."""
+    children: Mapping[Child, Manifest] = field(default_factory=dict)
+    """Those children that exist."""
+    config: Manifest | None = None
+    """The ConfigMap of `inference.config`, if it is named and exists."""
+    node_claims: tuple[Manifest, ...] = ()
+    """Claims of the Workspace's NodePool."""
+    nodes: tuple[Manifest, ...] = ()
+    """Nodes that may serve: those of the claims; where nodes are not made for a Workspace, all that it selects."""
+    pods: tuple[Manifest, ...] = ()
+    """Ray pods; read only while the Workspace is being deleted."""
+
+    @property
+    def ray_service(self) -> Manifest | None:
+        """The RayService."""
+        return self.children.get((RAY_SERVICES, names.ray_service(self.workspace.metadata.name)))
+
+    @property
+    def service(self) -> Manifest | None:
+        """The Service that people call."""
+        return self.children.get((SERVICES, self.workspace.metadata.name))
+
+    @property
+    def node_pool(self) -> Manifest | None:
+        """The NodePool."""
+        meta = self.workspace.metadata
+        return self.children.get((NODE_POOLS, names.node_pool(meta.namespace, meta.name)))
+
+    @property
+    def deleting(self) -> bool:
+        """Whether deletion was asked for."""
+        return self.workspace.metadata.deletion_timestamp is not None
+
+
+def child_names(namespace: str, workspace: str) -> tuple[Child, ...]:
+    """Return every object that a Workspace may have, in the order in which they are made."""
+    return (
+        (NODE_POOLS, names.node_pool(namespace, workspace)),
+        (SECRETS, names.keys_secret(workspace)),
+        (SECRETS, names.registry_secret(workspace)),
+        (SERVICES, workspace),
+        (RAY_SERVICES, names.ray_service(workspace)),
+    )
+
+
+async def observe(cluster: Cluster, manifest: Manifest, workspace: Workspace, settings: Settings) -> Observed:
+    """Return what the cluster holds for that Workspace.
+
+    Raises:
+        errors.ApiUnavailable: part of it could not be read; nothing may be decided on half a view.
+    """
+    meta = workspace.metadata
+    children: dict[Child, Manifest] = {}
+    for resource, name in child_names(meta.namespace, meta.name):
+        found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
+        if found is not None:
+            children[resource, name] = found
+    pool = names.node_pool(meta.namespace, meta.name)
+    claims: list[Manifest] = []
+    if settings.provisioner == "karpenter":
+        claims = await cluster.list(NODE_CLAIMS, labels={NODE_POOL_LABEL: pool})
+    config = workspace.inference.config if workspace.inference else None
+    leaving = meta.deletion_timestamp is not None
+    return Observed(
+        workspace=workspace,
+        manifest=manifest,
+        children=children,
+        config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
+        node_claims=tuple(claims),
+        nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
+        pods=tuple(await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})) if leaving else (),
+    )
+
+
+async def _nodes(cluster: Cluster, workspace: Workspace, claims: list[Manifest], settings: Settings) -> list[Manifest]:
+    """Return the nodes that count; in a cloud only those of the claims are read, for a cluster may have thousands."""
+    if settings.provisioner == "byo":
+        return await cluster.list(NODES, labels=workspace.resource.label_selector.as_labels())
+    if settings.provider == "local":
+        return await cluster.list(NODES)
+    found = [await cluster.get(NODES, name) for claim in claims if (name := claim.get("status", {}).get("nodeName"))]
+    return [node for node in found if node is not None]

@@ -1,0 +1,120 @@
+"""Observed -> what to render, or why not. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kaito_ray.api.workspace import InferenceSpec, Workspace
+from kaito_ray.catalog.gpus import Machine
+from kaito_ray.catalog.load import find
+from kaito_ray.catalog.models import ModelPreset
+from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.offers import Offer, offer
+from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.unsupported import unsupported
+from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
+from kaito_ray.estimator.options import ServingOptions
+from kaito_ray.estimator.plan import ServingPlan, choose, plan_serving
+from kaito_ray.render import inference_config
+from kaito_ray.render.inference_config import InferenceConfig
+from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.vllm_args import serving_options
+
+
+class ConfigMissing(InvalidWorkspace):
+    """`inference.config` names a ConfigMap that does not exist; it is noticed when it appears."""
+
+    reason = "ConfigMapNotFound"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the manifests are rendered from."""
+
+    inputs: ServingInputs
+    offer: Offer
+
+    @property
+    def plan(self) -> ServingPlan:
+        """The plan, with what was asked for where that differs."""
+        return self.inputs.plan
+
+
+def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None) -> Planned:
+    """Return the plan of a serving Workspace; `pinned_image` is the worker image it is served with already.
+
+    Raises:
+        UserError: it cannot be served as it is; the message names the field and the remedy.
+    """
+    workspace = seen.workspace
+    if (refused := unsupported(workspace)) is not None:
+        raise refused
+    spec = workspace.inference
+    if spec is None or spec.preset is None:
+        raise InvalidWorkspace("inference.preset", "name the model to serve")
+    config = _config(spec, seen)
+    preset = find(spec.preset.name)
+    _require_access(preset, spec)
+    options = serving_options(spec, config)
+    offered = offer(workspace.resource, seen.nodes, settings)
+    chosen = choose(preset, offered.machines, options)
+    chosen = replace(chosen, requested_instance_type=offered.requested)
+    alike = _alike(chosen, preset, offered.machines, options)
+    return Planned(
+        inputs=ServingInputs(
+            workspace=workspace,
+            plan=chosen,
+            image=pinned_image or settings.worker_image,
+            config=config,
+            provisioner=settings.provisioner,
+            node_class=settings.node_class,
+            instance_types=alike if _lists(workspace) else alike[:1],
+            regional=settings.provider == "azure",
+        ),
+        offer=offered,
+    )
+
+
+def _config(spec: InferenceSpec, seen: Observed) -> InferenceConfig:
+    if spec.config is None:
+        return InferenceConfig()
+    if seen.config is None:
+        raise ConfigMissing("inference.config", f"there is no ConfigMap {spec.config} in this namespace; create it")
+    return inference_config.parse(seen.config)
+
+
+def _require_access(preset: ModelPreset, spec: InferenceSpec) -> None:
+    options = spec.preset.preset_options if spec.preset else None
+    if preset.gated and not (options and options.model_access_secret):
+        raise InvalidWorkspace(
+            "inference.preset.presetOptions.modelAccessSecret",
+            f"{preset.name} is gated: name a Secret whose key HF_TOKEN holds a token that may read {preset.source.hub}",
+        )
+
+
+def _lists(workspace: Workspace) -> bool:
+    return bool(workspace.resource.instance_types)
+
+
+def _alike(
+    chosen: ServingPlan, preset: ModelPreset, machines: tuple[Machine, ...], options: ServingOptions
+) -> tuple[str, ...]:
+    """Return the instance types that serve by the very same plan: one NodePool can fall back from one to the next."""
+
+    def same(machine: Machine) -> bool:
+        try:
+            other = plan_serving(preset, machine, options)
+        except (DoesNotFit, UnsupportedGPU):
+            return False
+        return _split(other) == _split(chosen)
+
+    rest = (m.instance_type for m in machines if m != chosen.machine and same(m))
+    return (chosen.machine.instance_type, *rest)
+
+
+def _split(plan_: ServingPlan) -> tuple[object, ...]:
+    machine = plan_.machine
+    return (
+        *(plan_.nodes, plan_.tensor_parallel, plan_.pipeline_parallel, plan_.data_parallel),
+        *(plan_.dtype, plan_.context_length_tokens, machine.gpu_count, machine.device),
+    )

@@ -1,0 +1,106 @@
+"""Observe, plan, render, decide, act, tell: one pass over one Workspace. Level-triggered and idempotent.
+
+A pass that finds nothing to change writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from kaito_ray.api.admission import refusals
+from kaito_ray.api.status import WorkspaceStatus
+from kaito_ray.api.workspace import Workspace
+from kaito_ray.controller import announce
+from kaito_ray.controller.act import act
+from kaito_ray.controller.decide import Action, decide, dismantle
+from kaito_ray.controller.desired import desired, pinned_image, require_ours
+from kaito_ray.controller.observe import Observed, observe
+from kaito_ray.controller.planning import plan
+from kaito_ray.controller.queue import Key
+from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.status import deleting_status, refused_status, serving_status
+from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
+from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
+from kaito_ray.kube.events import Note, emit
+
+log = logging.getLogger(__name__)
+
+RESYNC_S: Final = 600.0
+"""How often a Workspace is looked at without a reason, should a watch have missed one."""
+REFUSED_BY_API_S: Final = 30.0
+"""How soon a write is tried again that the API server refused: quotas grow, CRDs get installed."""
+DELETING_S: Final = 5.0
+"""How often a deletion is looked at."""
+
+
+async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str | None = None) -> float | None:
+    """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
+
+    Raises:
+        errors.TransientError: try again with back-off.
+    """
+    manifest = await cluster.get(WORKSPACES, key.name, key.namespace)
+    if manifest is None:
+        return None
+    now = now or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    faults: list[InvalidWorkspace] = []
+    try:
+        workspace = Workspace.from_wire(manifest)
+    except ValidationError:
+        # Stored under rules that are not ours. It is refused, and can be deleted like any other.
+        faults, workspace = refusals(manifest), _bare(manifest)
+    seen = await observe(cluster, manifest, workspace, settings)
+    if seen.deleting:
+        return await _delete(cluster, seen, now)
+    try:
+        if faults:
+            raise faults[0]
+        require_ours(seen)
+        planned = plan(seen, settings, pinned_image=pinned_image(seen))
+        steps = decide(seen, desired(planned.inputs, seen))
+        stored = await act(cluster, steps, manifest)
+    except UserError as error:
+        await _tell(
+            cluster,
+            manifest,
+            refused_status(seen, error, now=now),
+            announce.of_refusal(workspace.status, error.reason, str(error)),
+            now,
+        )
+        return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
+    status = serving_status(seen, planned, settings, now=now)
+    await _tell(cluster, stored, status, announce.of_serving(workspace.status, status, planned, steps), now)
+    return RESYNC_S
+
+
+async def _delete(cluster: Cluster, seen: Observed, now: str) -> float:
+    steps: tuple[Action, ...] = dismantle(seen)
+    finished = any(step.resource == WORKSPACES for step in steps)
+    if not finished:
+        old = seen.workspace.status
+        await _tell(cluster, seen.manifest, deleting_status(seen, now=now), announce.of_deletion(old), now)
+    await act(cluster, steps, seen.manifest)
+    return DELETING_S
+
+
+def _bare(manifest: Manifest) -> Workspace:
+    """Return as much of a Workspace as can be read in any case: its metadata."""
+    meta = manifest["metadata"]
+    kept = ("name", "namespace", "uid", "generation", "finalizers", "deletionTimestamp", "resourceVersion")
+    read = {key: meta[key] for key in kept if key in meta}
+    return Workspace.from_wire({"metadata": read, "resource": {"labelSelector": {}}})
+
+
+async def _tell(
+    cluster: Cluster, manifest: Manifest, status: WorkspaceStatus, notes: tuple[Note, ...], now: str
+) -> None:
+    """Emit the Events, then store the status if it differs: an Event told twice is counted, one forgotten is lost."""
+    for note in notes:
+        await emit(cluster, manifest, note, now=now)
+    wire: dict[str, Any] = status.to_wire()
+    if wire != (manifest.get("status") or {}):
+        await cluster.replace_status(WORKSPACES, {**manifest, "status": wire})

@@ -1,0 +1,72 @@
+"""Who must be looked at when an object changes: its Workspace, or the Workspaces that name it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from json import dumps
+from typing import Any, Final
+
+from kaito_ray.api import names
+from kaito_ray.controller.queue import Key
+
+_NOISE: Final = frozenset(
+    {"resourceVersion", "managedFields", "lastHeartbeatTime", "lastPodEventTime", "lastUpdateTime", "generation"}
+)
+"""Fields that change without a reason to look."""
+
+
+def owner_key(body: Mapping[str, Any]) -> Key | None:
+    """Return the Workspace that an object belongs to, by its labels."""
+    labels = body["metadata"].get("labels") or {}
+    name, namespace = labels.get(names.WORKSPACE_LABEL), labels.get(names.WORKSPACE_NAMESPACE_LABEL)
+    return Key(namespace, name) if name and namespace else None
+
+
+@dataclass
+class References:
+    """Which Workspaces there are, and which objects each names."""
+
+    _named: dict[Key, frozenset[tuple[str, str]]] = field(default_factory=dict)
+
+    def learn(self, key: Key, body: Mapping[str, Any] | None) -> None:
+        """Note what a Workspace names; None: it is gone."""
+        if body is None:
+            self._named.pop(key, None)
+        else:
+            config = (body.get("inference") or {}).get("config")
+            self._named[key] = frozenset({("ConfigMap", config)} if config else ())
+
+    def naming(self, kind: str, namespace: str, name: str) -> Iterable[Key]:
+        """Return the Workspaces that name that object."""
+        return [key for key, named in self._named.items() if key.namespace == namespace and (kind, name) in named]
+
+    def everybody(self) -> Iterable[Key]:
+        """Return every Workspace."""
+        return list(self._named)
+
+
+@dataclass
+class Changes:
+    """Tells a change that matters from one that does not: a heartbeat, or our own writing of a status."""
+
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def matters(self, body: Mapping[str, Any], *, gone: bool, ignore: str | None = None) -> bool:
+        """Return whether the object differs from what was seen before; `ignore` names a top-level field."""
+        uid = body["metadata"].get("uid", "")
+        if gone:
+            self._known.pop(uid, None)
+            return True
+        kept = {key: value for key, value in body.items() if key != ignore}
+        digest = sha256(dumps(_quiet(kept), sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return self._known.get(uid) != digest and self._known.update({uid: digest}) is None
+
+
+def _quiet(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _quiet(child) for key, child in value.items() if key not in _NOISE}
+    if isinstance(value, list):
+        return [_quiet(child) for child in value]
+    return value

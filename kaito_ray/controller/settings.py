@@ -1,0 +1,98 @@
+"""What the operator is told when it starts: flags, each with an environment variable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from kaito_ray import __version__
+from kaito_ray.render.inputs import NodeClassRef
+
+Provider = Literal["local", "azure", "aws"]
+Provisioner = Literal["karpenter", "byo"]
+
+NODE_CLASSES: Final[Mapping[Provider, NodeClassRef]] = {
+    "local": NodeClassRef("ray.kaito.sh", "LocalMachine", "default"),
+    "azure": NodeClassRef("karpenter.azure.com", "AKSNodeClass", "default"),
+    "aws": NodeClassRef("karpenter.k8s.aws", "EC2NodeClass", "default"),
+}
+DEFAULT_IMAGE: Final = f"ghcr.io/kaito-ray/worker:{__version__}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's settings."""
+
+    kubeconfig: Path | None = None
+    """Absent: the pod's service account."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to work in; empty means all."""
+    provider: Provider = "azure"
+    """Whose machines: this one, or a cloud's instance types."""
+    provisioner: Provisioner = "karpenter"
+    """Karpenter makes nodes, or they are there already."""
+    worker_image: str = DEFAULT_IMAGE
+    """Image of the Ray pods of Workspaces that are served for the first time."""
+    retired: Literal["substitute", "refuse"] = "substitute"
+    """What becomes of a retired instance type."""
+    workers: int = 4
+    """Workspaces reconciled at the same time."""
+    identity: str = "kaito-ray"
+    """Name of this process in the lease."""
+    lease_namespace: str = "default"
+    """Where the lease is kept."""
+    webhook_host: str = "127.0.0.1"
+    """Address that the admission webhook listens on."""
+    webhook_port: int = 0
+    """Its port; 0 takes a free one."""
+    webhook_service: str | None = None
+    """`namespace/name` of the Service in front of it, in a cluster; absent means the API server calls the address."""
+
+    @property
+    def node_class(self) -> NodeClassRef | None:
+        """The NodeClass of new nodes."""
+        return NODE_CLASSES[self.provider] if self.provisioner == "karpenter" else None
+
+
+def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings; a flag wins over its variable (`--worker-image` over `KAITO_RAY_WORKER_IMAGE`)."""
+    defaults = Settings()
+    parser = argparse.ArgumentParser(prog="python -m kaito_ray.controller", description="The kaito-ray operator.")
+
+    def add(flag: str, default: object, help_: str, choices: Sequence[str] | None = None) -> None:
+        variable = "KAITO_RAY_" + flag.upper().replace("-", "_")
+        text = environ.get(variable, "" if default is None else str(default))
+        parser.add_argument(f"--{flag}", default=text, choices=choices, help=f"{help_} [{variable}]")
+
+    add("kubeconfig", None, "kubeconfig file; without it, the pod's service account")
+    add("namespaces", None, "comma-separated namespaces to work in; without it, all")
+    add("provider", defaults.provider, "whose machines", ("local", "azure", "aws"))
+    add("provisioner", defaults.provisioner, "who makes nodes", ("karpenter", "byo"))
+    add("worker-image", defaults.worker_image, "image of the Ray pods")
+    add("retired", defaults.retired, "what becomes of a retired instance type", ("substitute", "refuse"))
+    add("workers", defaults.workers, "Workspaces reconciled at the same time")
+    add("identity", f"{socket.gethostname()}-{os.getpid()}", "name of this process in the lease")
+    add("lease-namespace", defaults.lease_namespace, "namespace of the lease")
+    add("webhook-host", defaults.webhook_host, "address of the admission webhook")
+    add("webhook-port", defaults.webhook_port, "port of the admission webhook; 0 takes a free one")
+    add("webhook-service", None, "namespace/name of the Service in front of the webhook")
+    given = parser.parse_args(arguments)
+    return Settings(
+        kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
+        namespaces=tuple(filter(None, (name.strip() for name in given.namespaces.split(",")))),
+        provider=cast("Provider", given.provider),
+        provisioner=cast("Provisioner", given.provisioner),
+        worker_image=given.worker_image,
+        retired=given.retired,
+        workers=int(given.workers),
+        identity=given.identity,
+        lease_namespace=given.lease_namespace,
+        webhook_host=given.webhook_host,
+        webhook_port=int(given.webhook_port),
+        webhook_service=given.webhook_service or None,
+    )

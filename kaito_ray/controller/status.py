@@ -1,0 +1,171 @@
+"""Observed -> `status`: conditions, state, endpoint, plan and the WHY column. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kaito_ray.api import conditions as c
+from kaito_ray.api.status import Condition, State, WorkspaceStatus
+from kaito_ray.controller.nodes import claim_condition, nodes_condition, used_nodes
+from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.planning import Planned
+from kaito_ray.controller.progress import Progress, progress
+from kaito_ray.controller.settings import Settings
+from kaito_ray.errors import UserError
+
+
+def serving_status(seen: Observed, planned: Planned, settings: Settings, *, now: str) -> WorkspaceStatus:
+    """Return the status of a Workspace that is planned; `now` is RFC 3339."""
+    old = seen.workspace.status
+    provisioned = settings.provisioner == "karpenter"
+    used = used_nodes(seen, provisioned)
+    nodes = [nodes_condition(seen, planned.plan, used)]
+    if provisioned:
+        nodes.insert(0, claim_condition(seen.node_claims, planned.plan.nodes))
+    resource = _resource_condition(nodes)
+    inference = _inference_condition(seen, settings)
+    ready = inference.status == "True" and resource.status == "True"
+    found = [*nodes, resource, inference, *_overall(ready, _why([*nodes, inference]))]
+    return old.model_copy(
+        update={
+            "worker_nodes": used,
+            "target_node_count": planned.plan.nodes,
+            "state": _state(ready, old),
+            "conditions": _dated(found, seen, now),
+            "reason": None if ready else _column(_why([*nodes, inference])),
+            "endpoint": endpoint(seen, settings) if inference.status == "True" else old.endpoint,
+            "plan": planned.plan.to_status(),
+            "observed_generation": seen.workspace.metadata.generation,
+        }
+    )
+
+
+def refused_status(seen: Observed, error: UserError, *, now: str) -> WorkspaceStatus:
+    """Return the status of a Workspace that cannot be carried out as it is.
+
+    If it was served before, it still is, as it was: then only the last edit is refused, and the conditions say both.
+    """
+    old = seen.workspace.status
+    message = str(error)
+    serving = progress(seen.ray_service, was_ready=_was_ready(old)) if seen.ray_service else None
+    if serving is not None and serving.ready:
+        note = f"{serving.message}, as before the last edit, which is refused: {message}"
+        found = [*_kept(old, c.RESOURCE_READY), _condition(c.INFERENCE_READY, True, serving.reason, note)]
+        ready = True
+    else:
+        work = c.JOB_STARTED if seen.workspace.tuning else c.INFERENCE_READY
+        found = [
+            _condition(c.RESOURCE_READY, False, error.reason, message),
+            _condition(work, False, error.reason, message),
+        ]
+        ready = False
+    return old.model_copy(
+        update={
+            "state": _state(ready, old),
+            "conditions": _dated([*found, *_overall(ready, message, error.reason)], seen, now),
+            "reason": _column(message),
+            "observed_generation": seen.workspace.metadata.generation,
+        }
+    )
+
+
+def deleting_status(seen: Observed, *, now: str) -> WorkspaceStatus:
+    """Return the status of a Workspace that is being deleted."""
+    if seen.ray_service is not None:
+        message = "deleting: waiting for KubeRay to stop Ray"
+    elif seen.pods:
+        message = "deleting: waiting for the pods to end"
+    else:
+        message = "deleting: waiting for Karpenter to return the machines"
+    old = seen.workspace.status
+    kept = [condition for condition in old.conditions if condition.type != c.WORKSPACE_DELETING]
+    found = [*kept, _condition(c.WORKSPACE_DELETING, True, c.DELETING_REASON, message)]
+    return old.model_copy(update={"conditions": _dated(found, seen, now), "reason": message})
+
+
+def endpoint(seen: Observed, settings: Settings) -> str | None:
+    """Return the base URL of the Workspace; None where its Service has no address yet."""
+    service = seen.service
+    if service is None:
+        return None
+    for ingress in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+        ports = ingress.get("ports") or [{"port": 80}]
+        host = ingress.get("ip") or ingress.get("hostname")
+        port = ports[0]["port"]
+        return f"http://{host}" if port == 80 else f"http://{host}:{port}"
+    if settings.provider == "local" or service["spec"].get("type") == "LoadBalancer":
+        return None
+    meta = seen.workspace.metadata
+    return f"http://{meta.name}.{meta.namespace}.svc"
+
+
+def _inference_condition(seen: Observed, settings: Settings) -> Condition:
+    found = progress(seen.ray_service, was_ready=_was_ready(seen.workspace.status))
+    if found.ready and endpoint(seen, settings) is None:
+        found = Progress(False, c.INFERENCE_PENDING_REASON, "the model is loaded; waiting for an address")
+    return _condition(c.INFERENCE_READY, found.ready, found.reason, found.message)
+
+
+def _resource_condition(nodes: Sequence[Condition]) -> Condition:
+    failing = next((condition for condition in nodes if condition.status != "True"), None)
+    if failing is None:
+        return _condition(c.RESOURCE_READY, True, c.RESOURCE_READY_REASON, "machines are ready")
+    return _condition(c.RESOURCE_READY, False, failing.reason, failing.message)
+
+
+def _overall(ready: bool, why: str, reason: str | None = None) -> list[Condition]:
+    """Return `WorkspaceReady` and KAITO's `WorkspaceSucceeded`, which say the same of a serving Workspace."""
+    if ready:
+        succeeded, word, message = c.SUCCEEDED_REASON, "Ready", "the Workspace is ready"
+    else:
+        succeeded, word, message = (c.FAILED_REASON if reason else c.PENDING_REASON), reason or "Pending", why
+    return [
+        _condition(c.WORKSPACE_READY, ready, word, message),
+        _condition(c.WORKSPACE_SUCCEEDED, ready, succeeded, message),
+    ]
+
+
+def _why(conditions: Sequence[Condition]) -> str:
+    return next((condition.message for condition in conditions if condition.status != "True"), "")
+
+
+def _column(message: str) -> str:
+    """Return the message as the WHY column shows it: one line that fits."""
+    line = " ".join(message.split())
+    return line if len(line) <= c.WHY_LIMIT_CHARS else line[: c.WHY_LIMIT_CHARS - 1].rstrip() + "…"
+
+
+def _state(ready: bool, old: WorkspaceStatus) -> State:
+    """Return KAITO's word; once it was ready, it never is Pending again."""
+    if ready:
+        return "Ready"
+    return "NotReady" if old.state in ("Ready", "NotReady") else "Pending"
+
+
+def _was_ready(old: WorkspaceStatus) -> bool:
+    condition = old.condition(c.INFERENCE_READY)
+    return condition is not None and condition.status == "True"
+
+
+def _kept(old: WorkspaceStatus, type_: str) -> list[Condition]:
+    condition = old.condition(type_)
+    return [condition] if condition else []
+
+
+def _condition(type_: str, holds: bool, reason: str, message: str) -> Condition:
+    return Condition(type=type_, status="True" if holds else "False", reason=reason, message=message)
+
+
+def _dated(conditions: Sequence[Condition], seen: Observed, now: str) -> tuple[Condition, ...]:
+    """Return the conditions with the time at which each last changed its status."""
+    old = seen.workspace.status
+    dated = []
+    for condition in conditions:
+        before = old.condition(condition.type)
+        same = before is not None and before.status == condition.status and before.last_transition_time
+        update = {
+            "last_transition_time": before.last_transition_time if before and same else now,
+            "observed_generation": seen.workspace.metadata.generation,
+        }
+        dated.append(condition.model_copy(update=update))
+    return tuple(dated)

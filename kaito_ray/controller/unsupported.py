@@ -1,0 +1,50 @@
+"""Legal fields that this version does not carry out. Removing an entry is all it takes when one lands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kaito_ray.api.workspace import Workspace
+from kaito_ray.errors import NotYetSupported
+
+_Asks = Callable[[Workspace], bool]
+
+
+def _scales(workspace: Workspace) -> bool:
+    scaling = workspace.inference.autoscaling if workspace.inference else None
+    return scaling is not None and (scaling.min_replicas, scaling.max_replicas) != (1, 1)
+
+
+ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
+    ("tuning", lambda w: w.tuning is not None, "delete the Workspace; tuning comes in a later version"),
+    (
+        "inference.template",
+        lambda w: bool(w.inference and w.inference.template is not None),
+        "name a model by inference.preset instead",
+    ),
+    (
+        "inference.adapters",
+        lambda w: bool(w.inference and w.inference.adapters),
+        "remove them; the base model is served without",
+    ),
+    ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
+    (
+        "inference.apiKeysSecret",
+        lambda w: bool(w.inference and w.inference.api_keys_secret),
+        "remove it, and let a NetworkPolicy or a gateway guard the Service",
+    ),
+    ("inference.limits", lambda w: bool(w.inference and w.inference.limits), "remove it"),
+    ("resource.partition", lambda w: w.resource.partition is not None, "remove it; whole GPUs are used"),
+)
+"""Field, whether a Workspace asks for it, and what to do."""
+
+
+def unsupported(workspace: Workspace) -> NotYetSupported | None:
+    """Return the first such field that the Workspace uses, with the names of the others."""
+    found = [(field, remedy) for field, asks, remedy in ENTRIES if asks(workspace)]
+    if not found:
+        return None
+    field, remedy = found[0]
+    others = ", ".join(name for name, _ in found[1:])
+    return NotYetSupported(field, f"not supported yet; {remedy}" + (f" (nor are {others})" if others else ""))
