@@ -38,8 +38,9 @@ class Candidate:
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` whenever this operator leads, and cancel it when it leads no more; for ever."""
         while True:
-            while not await self._hold():
+            if not await self._hold():
                 await asyncio.sleep(RETRY_S)
+                continue
             log.info("leading", extra={"identity": self.settings.identity})
             working = asyncio.ensure_future(work())
             try:

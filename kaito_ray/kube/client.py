@@ -174,7 +174,7 @@ class KubernetesCluster:
     async def _connected(self) -> Any:
         async with self._connecting:
             if self._api is None:
-                self._api = await _api_client(self._kubeconfig)
+                self._api = ApiClient(await credentials(self._kubeconfig))
             return self._api
 
     async def _forget_credentials_if_refused(self, status: int) -> None:
@@ -195,7 +195,12 @@ def path(resource: Resource, namespace: str | None = None, name: str | None = No
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-async def _api_client(kubeconfig: Path | None) -> Any:
+async def credentials(kubeconfig: Path | None) -> Any:
+    """Return `kubernetes.aio`'s Configuration: address, certificates and token of the API server.
+
+    Raises:
+        ApiUnavailable: they cannot be read (yet).
+    """
     settings = Configuration()
     try:
         if kubeconfig is None:
@@ -208,7 +213,7 @@ async def _api_client(kubeconfig: Path | None) -> Any:
     if urlsplit(settings.host).hostname in _LOOPBACK:
         # As Go's client does: a proxy of the environment is never asked for loopback.
         settings.client_session_kwargs = {"trust_env": False}
-    return ApiClient(settings)
+    return settings
 
 
 @contextmanager

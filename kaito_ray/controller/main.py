@@ -1,0 +1,58 @@
+"""The operator's process: kopf watches and answers admission, the leader's workers reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import kopf
+
+from kaito_ray import __version__
+from kaito_ray.controller.handlers import Watches, kopf_settings, registry
+from kaito_ray.controller.leader import Candidate
+from kaito_ray.controller.queue import WorkQueue
+from kaito_ray.controller.settings import Settings, from_arguments
+from kaito_ray.controller.worker import work
+from kaito_ray.kube.client import KubernetesCluster
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Run until the process is told to stop (SIGTERM, SIGINT)."""
+    cluster = KubernetesCluster(settings.kubeconfig)
+    queue = WorkQueue()
+    candidate = Candidate(cluster, settings)
+    watching = asyncio.ensure_future(
+        kopf.operator(
+            registry=registry(Watches(queue), settings),
+            settings=kopf_settings(cluster, settings),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+        )
+    )
+    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, queue, settings)))
+    try:
+        done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (leading, watching):
+            task.cancel()
+        await asyncio.gather(leading, watching, return_exceptions=True)
+        await candidate.release()
+        await cluster.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the arguments, set up logging, and run."""
+    settings = from_arguments(sys.argv[1:] if arguments is None else arguments)
+    kopf.configure(log_format=kopf.LogFormat.FULL if sys.stderr.isatty() else kopf.LogFormat.JSON)
+    for noisy in ("kopf", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log.info("kaito-ray operator %s", __version__, extra={"provider": settings.provider})
+    asyncio.run(run(settings))

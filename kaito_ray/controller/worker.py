@@ -1,0 +1,47 @@
+"""The workers: take a Workspace from the queue, reconcile it, and say when to look again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from kaito_ray.controller.ownership import Ownership
+from kaito_ray.controller.queue import WorkQueue
+from kaito_ray.controller.reconcile import reconcile
+from kaito_ray.controller.settings import Settings
+from kaito_ray.errors import KaitoRayError, TransientError
+from kaito_ray.kube.cluster import Cluster
+
+log = logging.getLogger(__name__)
+
+NOT_OURS_S = 30.0
+"""How soon to ask again whether Workspaces are ours to reconcile."""
+
+
+async def work(cluster: Cluster, queue: WorkQueue, settings: Settings) -> None:
+    """Reconcile for ever, several Workspaces at a time."""
+    ownership = Ownership(cluster)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(settings.workers):
+            group.create_task(_worker(cluster, queue, settings, ownership))
+
+
+async def _worker(cluster: Cluster, queue: WorkQueue, settings: Settings, ownership: Ownership) -> None:
+    while True:
+        key = await queue.get()
+        failed, again_s = True, None
+        try:
+            if problem := await ownership.problem():
+                log.error("not reconciling: %s", problem, extra={"workspace": key.name, "namespace": key.namespace})
+                again_s = NOT_OURS_S
+            else:
+                again_s = await reconcile(cluster, key, settings)
+            failed = False
+        except TransientError as error:
+            log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
+        except KaitoRayError as error:
+            log.warning("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
+        except Exception:  # one Workspace that trips over a mistake of ours must not stop the others
+            log.exception("reconciling failed", extra={"workspace": key.name, "namespace": key.namespace})
+        finally:
+            queue.done(key, failed=failed, again_s=again_s)
