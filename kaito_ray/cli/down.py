@@ -11,10 +11,10 @@ def down(home: HomeOption = None) -> None:
     Workspaces are kept: `kaito-ray up` serves them again.
     """
     from kaito_ray.cli.console import console, say
-    from kaito_ray.local import up as control_plane
     from kaito_ray.local.home import default_home
+    from kaito_ray.local.up import down as stop
 
     where = home or default_home()
     with console(stderr=True).status("Stopping the control plane, and the models it runs"):
-        control_plane.down(where)
+        stop(where)
     say(f"Nothing of {where} runs any more. `kaito-ray up --detach` starts it again.")
