@@ -130,8 +130,9 @@ class Unpacker:
             return
         limit = self.limits.config_bytes if path.name == CONFIG else self.limits.files_bytes
         kept = sum(file.stat().st_size for other, file in self._files.items() if other != path)
-        if size_bytes > limit or kept + size_bytes > self.limits.files_bytes:
-            raise AdapterRefused(f"{path} has {size_bytes} bytes, more than the {limit} that are allowed")
+        room = min(limit, self.limits.files_bytes - kept)
+        if size_bytes > room:
+            raise AdapterRefused(f"{path} has {size_bytes} bytes, more than the {room} that are allowed")
         with tempfile.NamedTemporaryFile(dir=self.root, delete=False) as file:
             shutil.copyfileobj(content, file, _CHUNK_BYTES)
         self._forget(path)

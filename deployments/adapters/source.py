@@ -85,7 +85,8 @@ class AdapterFiles:
                     await _to_its_end(_copy, _folder_of(adapter.path), filling.adapter, digest)
                 else:
                     await self._pull(adapter, digest, filling.parts, filling.adapter, progress)
-            await asyncio.to_thread(self._cache.evict)
+        # Only now that it is in use: a full cache must not throw out what was just brought.
+        await asyncio.to_thread(self._cache.evict)
         return entry
 
     async def _pull(self, adapter: UserAdapter, digest: str, parts: Path, target: Path, progress: Progress) -> None:

@@ -67,7 +67,7 @@ class _Slot:
     """Version that the engine has."""
     entry: Entry | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once it is ready or has failed for the first time."""
+    """Set once it is ready or has failed for the first time since it was asked for."""
 
 
 class AdapterStore:
@@ -102,6 +102,7 @@ class AdapterStore:
                 slot = self._slots[adapter.name] = _Slot(adapter, AdapterStatus(name=adapter.name, state="Waiting"))
             await _stop(slot)
             slot.wanted = adapter
+            slot.settled.clear()
             slot.task = asyncio.create_task(self._follow(slot), name=f"adapter {adapter.name}")
 
     async def settled(self, timeout_s: float) -> bool:
