@@ -18,7 +18,7 @@ from kaito_ray.api import names
 from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, UserConfig
 from kaito_ray.local import ray_head
 from kaito_ray.local.home import write_private
-from kaito_ray.local.ports import LOOPBACK, choose
+from kaito_ray.local.ports import LOOPBACK, choose, listening
 from kaito_ray.local.ray_head import RayHead
 
 READY_TIMEOUT_S = 240
@@ -83,7 +83,7 @@ class Served:
 @contextmanager
 def serving(args: AppArgs, directory: Path, *, uid: str) -> Iterator[Served]:
     """Bring the application up in a cluster of its own, and leave no process behind."""
-    head = RayHead(uid=uid, directory=directory / "ray", ports=choose(uid, ()))
+    head = RayHead(uid=uid, directory=directory / "ray", ports=choose(uid, (), busy=listening()))
     served = Served(head, args, directory / "head.log")
     started = time.monotonic()
     environment = ray_head.environment(head, CONTAINER_ENVIRONMENT, os.environ)
