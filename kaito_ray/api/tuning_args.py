@@ -32,6 +32,7 @@ OUTPUT_MOUNT: Final = "/mnt/output"
 """Where a volume for the adapter is mounted."""
 
 _PROGRESS_KEY: Final = "tuningProgress"
+_FAILURE_KEY: Final = "tuningFailure"
 
 
 class TuningInput(ApiModel):
@@ -107,5 +108,34 @@ def last_progress(lines: Iterable[str]) -> TuningProgress | None:
                 found = TuningProgress.from_wire(json.loads(line)[_PROGRESS_KEY])
             except (ValueError, ValidationError):
                 # A line cut in half, or a newer job's words: the one before it still holds.
+                continue
+    return found
+
+
+class TuningFailure(ApiModel):
+    """Why the job gave up; its last line."""
+
+    reason: str
+    """CamelCase, for conditions."""
+    message: str
+    """For people."""
+
+    def to_line(self) -> str:
+        """Return the line that the job prints."""
+        return json.dumps({_FAILURE_KEY: self.to_wire()}, separators=(",", ":"))
+
+
+def last_failure(lines: Iterable[str]) -> TuningFailure | None:
+    """Return why the job gave up, by the lines of its log; None where it does not say.
+
+    Ray puts the last lines of a failed job into its status message, which KubeRay copies into the RayJob: so this also
+    works once the cluster is gone.
+    """
+    found = None
+    for line in lines:
+        if line.startswith(f'{{"{_FAILURE_KEY}"'):
+            try:
+                found = TuningFailure.from_wire(json.loads(line)[_FAILURE_KEY])
+            except (ValueError, ValidationError):
                 continue
     return found

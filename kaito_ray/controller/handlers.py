@@ -13,6 +13,7 @@ from typing import Any
 import kopf
 
 from kaito_ray.api import names
+from kaito_ray.api.crd import SERVED_VERSIONS
 from kaito_ray.controller.queue import Key, WorkQueue
 from kaito_ray.controller.references import Changes, References, owner_key
 from kaito_ray.controller.settings import Settings
@@ -53,7 +54,7 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     on_config(watches, found)
     if settings.provisioner == "byo" or settings.provider == "local":
         on_node(watches, found)
-    on_admission(found)
+    on_admission(settings, found)
     on_login(settings.kubeconfig, found)
     return found
 
@@ -112,13 +113,22 @@ def on_node(watches: Watches, found: kopf.OperatorRegistry) -> None:
                 watches.queue.add(key)
 
 
-def on_admission(found: kopf.OperatorRegistry) -> None:
-    """Judge Workspaces before they are stored."""
+def on_admission(settings: Settings, found: kopf.OperatorRegistry) -> None:
+    """Judge Workspaces before they are stored, in whatever version the API server sends them."""
 
-    @kopf.on.validate(*_selector(WORKSPACES), registry=found, id="workspace", operations=["CREATE", "UPDATE"])
     async def workspace(body: kopf.Body, warnings: list[str], **more: Any) -> None:
         old = more.get("old")
-        warnings.extend(judge(dict(body), dict(old) if old else None))
+        warnings.extend(judge(dict(body), dict(old) if old else None, settings))
+
+    for version in SERVED_VERSIONS:
+        kopf.on.validate(
+            WORKSPACES.group,
+            version,
+            WORKSPACES.plural,
+            registry=found,
+            id="workspace",
+            operations=["CREATE", "UPDATE"],
+        )(workspace)
 
 
 def on_login(kubeconfig: Path | None, found: kopf.OperatorRegistry) -> None:

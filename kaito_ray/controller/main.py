@@ -39,7 +39,8 @@ async def run(settings: Settings) -> None:
     try:
         done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()
+            if not task.cancelled():  # when kopf is told to stop, it cancels every task of the loop
+                task.result()
     finally:
         for task in (leading, watching):
             task.cancel()

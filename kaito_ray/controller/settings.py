@@ -76,7 +76,11 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("worker-image", defaults.worker_image, "image of the Ray pods")
     add("retired", defaults.retired, "what becomes of a retired instance type", ("substitute", "refuse"))
     add("workers", defaults.workers, "Workspaces reconciled at the same time")
-    add("identity", f"{socket.gethostname()}-{os.getpid()}", "name of this process in the lease")
+    add(
+        "identity",
+        socket.gethostname(),
+        "name of this process in the lease; a pod's, so that its restart goes on at once",
+    )
     add("lease-namespace", defaults.lease_namespace, "namespace of the lease")
     add("webhook-host", defaults.webhook_host, "address of the admission webhook")
     add("webhook-port", defaults.webhook_port, "port of the admission webhook; 0 takes a free one")

@@ -35,7 +35,7 @@ _VALID_FOR: Final = timedelta(days=3650)
 """The certificate is made anew at each start, and pinned by the configuration written then."""
 
 
-def judge(new: Manifest, old: Manifest | None) -> list[str]:
+def judge(new: Manifest, old: Manifest | None, settings: Settings) -> list[str]:
     """Return the warnings about a Workspace.
 
     Raises:
@@ -43,7 +43,9 @@ def judge(new: Manifest, old: Manifest | None) -> list[str]:
     """
     if faults := refusals(new, old, presets=_preset_names()):
         raise kopf.AdmissionError("; ".join(map(str, faults)), code=422)
-    return warnings(new, retired=_retired())
+    # On nodes of one's own an instance type is no more than a wish, and its Event says what became of it.
+    clouds = settings.provider != "local" and settings.provisioner != "byo"
+    return warnings(new, retired=_retired() if clouds else None)
 
 
 @cache

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from kaito_ray.errors import InvalidWorkspace
 
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+"""kubectl's copy of the manifest; everything in it was found where it stands."""
 _PLACEHOLDER: Final = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_HERE\b")
 
 
@@ -26,7 +28,7 @@ def _strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield path, node
         case Mapping():
             for key, child in node.items():
-                if key != "managedFields":
+                if key not in ("managedFields", _LAST_APPLIED):
                     yield from _strings(child, f"{path}.{key}")
         case list() | tuple():
             for index, child in enumerate(node):

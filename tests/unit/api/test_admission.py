@@ -226,3 +226,8 @@ def test_warnings_name_what_means_something_else_here() -> None:
 
 def test_a_plain_workspace_has_no_warnings() -> None:
     assert warnings(workspace()) == []
+
+
+def test_kubectls_own_copy_of_a_manifest_is_not_searched_for_placeholders() -> None:
+    copy = {"kubectl.kubernetes.io/last-applied-configuration": '{"image": "ACR_REPO_HERE.azurecr.io/a:1"}'}
+    assert fields(workspace(metadata={"annotations": copy})) == []
