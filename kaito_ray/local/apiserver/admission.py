@@ -45,7 +45,7 @@ async def review(store: Store, write: Write) -> list[str]:
     Raises:
         ApiError: one of them denies it, or cannot be asked and its failure policy is Fail.
     """
-    if write.kind.key in (WEBHOOK.key,):
+    if write.kind.key == WEBHOOK.key:
         return []  # a broken webhook must stay deletable
     calls = [_call(hook, write) for hook in _concerned(store, write)]
     warnings: list[str] = []

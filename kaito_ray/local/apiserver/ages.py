@@ -10,7 +10,7 @@ def since(timestamp: str | None) -> str:
     if not timestamp:
         return "<unknown>"
     try:
-        moment = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(timestamp)
     except ValueError:
         return "<invalid>"
     return human((datetime.now(UTC) - moment).total_seconds())

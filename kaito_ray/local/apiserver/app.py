@@ -285,6 +285,7 @@ class Server:
             one = Call(
                 call.kind, call.namespace, meta["name"], query=call.query, body=call.body, warnings=call.warnings
             )
+            one.warnings = call.warnings
             try:
                 await self.writer.delete(one)
             except status.ApiError as error:
@@ -323,7 +324,7 @@ async def _review(request: Request, plural: str) -> Response:
     """Answer a question about permissions: whoever has the token may do everything."""
     if request.method != "POST":
         raise status.method_not_allowed()
-    asked = decoded(await _body(request), "application/json")
+    asked = decoded(await _body(request), request.headers.get("content-type", "").partition(";")[0].strip().lower())
     if plural == "selfsubjectaccessreviews":
         return _json({**asked, "status": {"allowed": True}}, 201)
     rules = {

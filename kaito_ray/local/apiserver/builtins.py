@@ -235,9 +235,7 @@ def _check_pod(manifest: Manifest, old: Mapping[str, Any] | None) -> list[FieldE
     seen: set[str] = set()
     for index, container in enumerate(spec.get("containers") or ()):
         where = f"spec.containers[{index}]"
-        for field in ("name", "image"):
-            if not container.get(field):
-                errors.append(required(f"{where}.{field}"))
+        errors += [required(f"{where}.{field}") for field in ("name", "image") if not container.get(field)]
         if container.get("name") in seen:
             errors.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name", ""))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kaito_ray.local.apiserver import selectors
+from kaito_ray.local.apiserver import protobuf, selectors
 from kaito_ray.local.apiserver.resources import Kind
 from kaito_ray.local.apiserver.selectors import Selector
-from kaito_ray.local.apiserver.status import ApiError, FieldError, bad_request, invalid, unsupported_media_type
+from kaito_ray.local.apiserver.status import FieldError, bad_request, invalid, unsupported_media_type
 
 BODY_LIMIT_BYTES: Final = 3 * 2**20
 """Longest body, as on a real cluster."""
@@ -89,29 +89,43 @@ class Call:
 
 
 def decoded(body: bytes, content_type: str) -> Manifest:
-    """Return the object in a body of JSON or YAML.
+    """Return the object in a body of JSON, YAML or Kubernetes' protobuf.
 
     Raises:
         ApiError: 400 where it cannot be parsed, 415 where it is of another type.
     """
+    parse = _PARSERS.get(content_type)
+    if parse is None:
+        raise unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        )
     try:
-        if content_type in ("application/json", ""):
-            parsed = json.loads(body)
-        elif content_type in ("application/yaml", "text/yaml"):
-            import yaml
-
-            parsed = yaml.safe_load(body)
-        else:
-            raise unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: "
-                "application/json, application/yaml"
-            )
-    except ApiError:
-        raise
+        parsed = parse(body)
+    except protobuf.Unreadable as error:
+        raise unsupported_media_type(str(error)) from error
     except RecursionError as error:
         raise bad_request("the object provided is nested too deeply") from error
-    except Exception as error:  # yaml has its own errors, and is loaded only for YAML
+    except ValueError as error:
         raise bad_request(f"the object provided is unrecognized (must be of type object): {error}") from error
     if not isinstance(parsed, dict):
         raise bad_request("the object provided is unrecognized (must be of type object)")
     return parsed
+
+
+def _yaml(body: bytes) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(body)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+_PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "application/json": json.loads,
+    "": json.loads,
+    "application/yaml": _yaml,
+    "text/yaml": _yaml,
+    protobuf.CONTENT_TYPE: protobuf.decode,
+}

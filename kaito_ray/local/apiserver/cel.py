@@ -18,11 +18,73 @@ MISSING: Final = object()
 """Stands for a value that is not there; null is a value."""
 
 _RESERVED: Final = frozenset(
-    ["true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BUILT_IN: Final = frozenset(
-    ["size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bytes", "bool", "dyn", "type", "timestamp", "duration", "has", "all", "exists", "exists_one", "map", "filter", "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds", "hasValue", "value", "orValue", "of", "none", "ofNonZeroValue", "min", "max"]
+    [
+        "size",
+        "contains",
+        "startsWith",
+        "endsWith",
+        "matches",
+        "string",
+        "int",
+        "uint",
+        "double",
+        "bytes",
+        "bool",
+        "dyn",
+        "type",
+        "timestamp",
+        "duration",
+        "has",
+        "all",
+        "exists",
+        "exists_one",
+        "map",
+        "filter",
+        "getFullYear",
+        "getMonth",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getHours",
+        "getMinutes",
+        "getSeconds",
+        "getMilliseconds",
+        "hasValue",
+        "value",
+        "orValue",
+        "of",
+        "none",
+        "ofNonZeroValue",
+        "min",
+        "max",
+    ]
 )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,7 +39,7 @@ def table() -> Mapping[str, Callable[..., Any]]:
         "findAll": lambda text, pattern, limit=-1: [m[0] for m in re.finditer(pattern, text)][
             : None if limit < 0 else limit
         ],
-        "isSorted": lambda values: all(a <= b for a, b in zip(values, values[1:], strict=False)),
+        "isSorted": lambda values: all(a <= b for a, b in pairwise(values)),
         "indexOf": lambda values, value: values.find(value) if isinstance(values, str) else _index(values, value),
         "lastIndexOf": lambda values, value: (
             values.rfind(value)
@@ -47,16 +49,16 @@ def table() -> Mapping[str, Callable[..., Any]]:
             else -1
         ),
         "isURL": formats.is_uri,
-        "url": lambda text: _url(text),
-        "getScheme": lambda url: url["scheme"],
-        "getHost": lambda url: url["host"],
-        "getHostname": lambda url: url["hostname"],
-        "getPort": lambda url: url["port"],
-        "getEscapedPath": lambda url: url["path"],
-        "getQuery": lambda url: url["query"],
+        "url": url,
+        "getScheme": itemgetter("scheme"),
+        "getHost": itemgetter("host"),
+        "getHostname": itemgetter("hostname"),
+        "getPort": itemgetter("port"),
+        "getEscapedPath": itemgetter("path"),
+        "getQuery": itemgetter("query"),
         "isIP": formats.parses(ipaddress.ip_address),
         "isCIDR": formats.parses(lambda text: ipaddress.ip_network(text, strict=False)),
-        "isQuantity": formats.parses(lambda text: quantity(text)),
+        "isQuantity": formats.parses(quantity),
         "quantity": lambda text: {"quantity": str(quantity(text))},
         "isGreaterThan": lambda a, b: _amount(a) > _amount(b),
         "isLessThan": lambda a, b: _amount(a) < _amount(b),
@@ -105,15 +107,12 @@ def quantity(text: str) -> Decimal:
     return Decimal(number) * (Decimal(10) ** int(exponent) if exponent else _SUFFIXES[suffix or ""])
 
 
-def _amount(value: Mapping[str, str]) -> Decimal:
-    return Decimal(value["quantity"])
+def url(text: str) -> dict[str, Any]:
+    """Parse a URL into the parts that rules can ask for.
 
-
-def _index(values: list[Any], value: Any) -> int:
-    return values.index(value) if value in values else -1
-
-
-def _url(text: str) -> dict[str, Any]:
+    Raises:
+        ValueError: it is none.
+    """
     if not formats.is_uri(text):
         raise ValueError(f"URL parse error during conversion from string: {text}")
     parts = urlsplit(text)
@@ -125,3 +124,11 @@ def _url(text: str) -> dict[str, Any]:
         "path": parts.path,
         "query": parse_qs(parts.query),
     }
+
+
+def _amount(value: Mapping[str, str]) -> Decimal:
+    return Decimal(value["quantity"])
+
+
+def _index(values: list[Any], value: Any) -> int:
+    return values.index(value) if value in values else -1

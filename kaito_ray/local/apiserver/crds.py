@@ -111,13 +111,13 @@ def established(crd: Manifest) -> None:
     """Write the status of a CustomResourceDefinition that is served, in place."""
     spec, status = crd["spec"], crd.setdefault("status", {})
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    for type, reason, message in (
+    for name, reason, message in (
         ("NamesAccepted", "NoConflicts", "no conflicts found"),
         ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
     ):
-        if conditions.get(type, {}).get("status") != "True":
-            conditions[type] = {
-                "type": type,
+        if conditions.get(name, {}).get("status") != "True":
+            conditions[name] = {
+                "type": name,
                 "status": "True",
                 "lastTransitionTime": metadata.now(),
                 "reason": reason,
@@ -166,13 +166,13 @@ def _check_schema(schema: Any, path: str, seen: set[int] | None = None) -> Itera
     if not isinstance(schema, Mapping) or id(schema) in seen:
         return
     seen.add(id(schema))
-    type = schema.get("type")
+    wanted = schema.get("type")
     loose = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
-    if type is None and not loose:
+    if wanted is None and not loose:
         yield required(f"{path}.type", "must not be empty for specified object fields")
-    elif type is not None and type not in _TYPES:
-        yield unsupported(f"{path}.type", type, _TYPES)
-    if type == "array" and not isinstance(schema.get("items"), Mapping):
+    elif wanted is not None and wanted not in _TYPES:
+        yield unsupported(f"{path}.type", wanted, _TYPES)
+    if wanted == "array" and not isinstance(schema.get("items"), Mapping):
         yield required(f"{path}.items", "must be specified")
     if schema.get("properties") and schema.get("additionalProperties"):
         yield forbidden_field(

@@ -35,6 +35,12 @@ def _like(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.fullmatch(text) is not None
 
 
+def _absolute(text: str) -> None:
+    parts = urlsplit(text)
+    if not (parts.scheme or text.startswith("/")):
+        raise ValueError(text)
+
+
 _UNIT: Final = r"(?:ns|us|µs|μs|ms|s|m|h)"
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 
@@ -42,7 +48,7 @@ is_date_time: Final = _like(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz
 is_duration: Final = _like(rf"[-+]?(?:0|(?:\d+\.?\d*|\.\d+){_UNIT}(?:(?:\d+\.?\d*|\.\d+){_UNIT})*)")
 is_dns1123_label: Final = _like(_LABEL)
 is_dns1123_subdomain: Final = _like(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
-is_uri: Final = parses(lambda text: _absolute(text))
+is_uri: Final = parses(_absolute)
 
 _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "byte": parses(lambda text: base64.b64decode(text, validate=True)),
@@ -58,9 +64,3 @@ _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "uri": is_uri,
     "uuid": _like(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"),
 }
-
-
-def _absolute(text: str) -> None:
-    parts = urlsplit(text)
-    if not (parts.scheme or text.startswith("/")):
-        raise ValueError(text)

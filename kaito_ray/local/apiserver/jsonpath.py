@@ -1,6 +1,6 @@
-"""The JSONPath of printer columns: fields, quoted and escaped names, indices, and equality filters.
+r"""The JSONPath of printer columns: fields, quoted and escaped names, indices, and equality filters.
 
-.status.conditions[?(@.type=="Ready")].status      .metadata.labels.karpenter\\.sh/nodepool
+.status.conditions[?(@.type=="Ready")].status      .metadata.labels.karpenter\.sh/nodepool
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -42,36 +43,86 @@ def path_of(home: Path, namespace: str, pod: str, container: str) -> Path:
 
 
 async def lines(path: Path, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """Yield the log, and with `follow` what is added to it, until the client goes away.
+    """Yield the log, and with `follow` what is added to it, until the client goes away or the pod's folder does.
 
     `tailLines`, `sinceSeconds`, `sinceTime` and `limitBytes` cut it as they do on a real cluster. A line's time is the
     one written in it; lines without one count with the line before.
     """
     follow = query.get("follow") in ("true", "1")
-    limit = _number(query, "limitBytes")
-    text = path.read_bytes() if path.exists() else b""
-    position = len(text)
-    text = _tail(_since(text, query), _number(query, "tailLines"))
-    if limit is not None:
-        text = text[:limit]
-    yield text
-    left = None if limit is None else limit - len(text)
-    while follow and (left is None or left > 0):
-        await asyncio.sleep(_POLL_S)
-        if not path.parent.exists():
+    left = _number(query, "limitBytes")
+    position = _start(path, query)
+    while left is None or left > 0:
+        chunk = _read(path, position)
+        if chunk is None or not (chunk or follow):
             return
-        if not path.exists():
+        position += len(chunk)
+        if not chunk:
+            await asyncio.sleep(_POLL_S)
+            position = _unless_truncated(path, position)
             continue
-        position = 0 if path.stat().st_size < position else position
+        chunk = chunk[:left]
+        left = None if left is None else left - len(chunk)
+        yield chunk
+
+
+def _start(path: Path, query: Mapping[str, str]) -> int:
+    """Return the first byte that is wanted: the later of what `sinceSeconds` and `tailLines` say."""
+    tail, since = _number(query, "tailLines"), _since(query)
+    if not path.exists():
+        return 0
+    first = 0 if since is None else _first_since(path, since)
+    return first if tail is None else max(first, _first_of_tail(path, tail))
+
+
+def _read(path: Path, position: int) -> bytes | None:
+    """Return what stands at a position, empty at the end; None where the pod's folder is gone."""
+    try:
         with path.open("rb") as file:
             file.seek(position)
-            chunk = file.read(_CHUNK)
-        position += len(chunk)
-        if left is not None:
-            chunk = chunk[:left]
-            left -= len(chunk)
-        if chunk:
-            yield chunk
+            return file.read(_CHUNK)
+    except FileNotFoundError:
+        return b"" if path.parent.exists() else None
+
+
+def _unless_truncated(path: Path, position: int) -> int:
+    return 0 if path.exists() and path.stat().st_size < position else position
+
+
+def _first_of_tail(path: Path, count: int) -> int:
+    """Return where the last `count` lines begin, reading backwards."""
+    with path.open("rb") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        if count == 0 or end == 0:
+            return end
+        wanted = count + 1
+        while position > 0:
+            begin = max(0, position - _CHUNK)
+            file.seek(begin)
+            block = file.read(position - begin)
+            if position == end and not block.endswith(b"\n"):
+                wanted = count
+            found = block.count(b"\n")
+            if found >= wanted:
+                for _ in range(wanted):
+                    block = block[: block.rindex(b"\n")]
+                return begin + len(block) + 1
+            wanted -= found
+            position = begin
+    return 0
+
+
+def _first_since(path: Path, since: datetime) -> int:
+    """Return where the first line of that time or later begins; all of a log without times is wanted."""
+    position, dated = 0, False
+    with path.open("rb") as file:
+        for line in file:
+            moment = _moment(line)
+            if moment is not None:
+                dated = True
+                if moment >= since:
+                    return position
+            position += len(line)
+    return position if dated else 0
 
 
 def _number(query: Mapping[str, str], name: str) -> int | None:
@@ -90,30 +141,16 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
     return value
 
 
-def _tail(text: bytes, count: int | None) -> bytes:
-    if count is None:
-        return text
-    return b"".join(text.splitlines(keepends=True)[-count:]) if count else b""
-
-
-def _since(text: bytes, query: Mapping[str, str]) -> bytes:
+def _since(query: Mapping[str, str]) -> datetime | None:
     seconds = _number(query, "sinceSeconds")
     if seconds is not None:
-        start = datetime.now(UTC) - timedelta(seconds=seconds)
-    elif "sinceTime" in query:
-        start = datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00"))
-    else:
-        return text
-    kept: list[bytes] = []
-    keep = False
-    dated = False
-    for line in text.splitlines(keepends=True):
-        moment = _moment(line)
-        if moment is not None:
-            dated, keep = True, moment >= start
-        if keep:
-            kept.append(line)
-    return b"".join(kept) if dated else text
+        return datetime.now(UTC) - timedelta(seconds=seconds)
+    if "sinceTime" not in query:
+        return None
+    try:
+        return datetime.fromisoformat(query["sinceTime"])
+    except ValueError as error:
+        raise bad_request(f"sinceTime must be an RFC 3339 time, not {query['sinceTime']!r}") from error
 
 
 def _moment(line: bytes) -> datetime | None:
@@ -121,7 +158,7 @@ def _moment(line: bytes) -> datetime | None:
     if not match:
         return None
     try:
-        moment = datetime.fromisoformat(match[1].decode().replace(",", ".").replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(match[1].decode().replace(",", "."))
     except ValueError:
         return None
     return moment.astimezone(UTC)

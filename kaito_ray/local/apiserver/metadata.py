@@ -187,15 +187,12 @@ def _qualified(key: str, shown: str, path: str) -> list[FieldError]:
 
 
 def _owner_errors(owners: list[Mapping[str, Any]]) -> list[FieldError]:
-    errors = []
-    for owner in owners:
-        for field in ("apiVersion", "kind", "name", "uid"):
-            if not owner.get(field):
-                errors.append(
-                    invalid_value(
-                        f"metadata.ownerReferences.{field}", owner.get(field, ""), f"{field} must not be empty"
-                    )
-                )
+    errors = [
+        invalid_value(f"metadata.ownerReferences.{field}", owner.get(field, ""), f"{field} must not be empty")
+        for owner in owners
+        for field in ("apiVersion", "kind", "name", "uid")
+        if not owner.get(field)
+    ]
     controllers = [owner for owner in owners if owner.get("controller")]
     if len(controllers) > 1:
         detail = 'Only one reference can have Controller set to true. Found "true" in references for {} and {}'

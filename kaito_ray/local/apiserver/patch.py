@@ -29,33 +29,39 @@ _RETAIN: Final = "$retainKeys"
 Manifest = dict[str, Any]
 
 
+def check_type(content_type: str, kind: Kind) -> None:
+    """Check that a patch of this type is read for this kind.
+
+    Raises:
+        ApiError: 415, with what to use instead.
+    """
+    if content_type in APPLY_PATCH:
+        raise unsupported_media_type(
+            "server-side apply is not served by this embedded API server: use `kubectl apply` without --server-side"
+        )
+    accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.custom else [STRATEGIC_PATCH])]
+    if content_type not in accepted:
+        raise unsupported_media_type(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        )
+
+
 def apply(content_type: str, body: bytes, current: Manifest, kind: Kind, schema: Mapping[str, Any]) -> Manifest:
     """Return `current` with the patch applied; `current` itself stays as it is.
 
     Raises:
         ApiError: 415 for a patch kind that is not read here, 400 where it cannot be parsed, 422 where it does not fit.
     """
-    name = current["metadata"]["name"]
-    if content_type in APPLY_PATCH:
-        message = (
-            "server-side apply is not served by this embedded API server: use `kubectl apply` without --server-side"
-        )
-        raise unsupported_media_type(message)
+    check_type(content_type, kind)
     if content_type == JSON_PATCH:
-        return _json_patch(_parsed(body, list), current, kind, name)
+        return _json_patch(_parsed(body, list), current)
     if content_type == MERGE_PATCH:
         import json_merge_patch
 
         merged: Manifest = json_merge_patch.merge(copy.deepcopy(current), _parsed(body, dict))
         return merged
-    if content_type == STRATEGIC_PATCH and not kind.custom:
-        result: Manifest = strategic(copy.deepcopy(current), _parsed(body, dict), schema)
-        return result
-    accepted = [JSON_PATCH, MERGE_PATCH] + ([] if kind.custom else [STRATEGIC_PATCH])
-    listed = ", ".join(accepted)
-    raise unsupported_media_type(
-        f"the body of the request was in an unknown format - accepted media types include: {listed}"
-    )
+    result: Manifest = strategic(copy.deepcopy(current), _parsed(body, dict), schema)
+    return result
 
 
 def _parsed(body: bytes, wanted: type) -> Any:
@@ -69,23 +75,22 @@ def _parsed(body: bytes, wanted: type) -> Any:
     return parsed
 
 
-def _json_patch(operations: list[Any], current: Manifest, kind: Kind, name: str) -> Manifest:
+def _json_patch(operations: list[Any], current: Manifest) -> Manifest:
     import jsonpatch
     import jsonpointer
 
     try:
         patched: Manifest = jsonpatch.apply_patch(current, operations)
     except jsonpatch.JsonPatchTestFailed as error:
-        raise _unprocessable(f"testing value failed: {error}", kind, name) from error
+        raise _unprocessable(f"testing value failed: {error}") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
-        raise _unprocessable(str(error), kind, name) from error
+        raise _unprocessable(str(error)) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise bad_request(f"error decoding patch: {error}") from error
     return patched
 
 
-def _unprocessable(why: str, kind: Kind, name: str) -> ApiError:
-    del kind, name
+def _unprocessable(why: str) -> ApiError:
     message = f"the server rejected our request due to an error in our request: {why}"
     return ApiError(422, "Invalid", message, {})
 
@@ -157,10 +162,8 @@ def _ordered(values: list[Any], order: list[Any], merge_key: str | None) -> list
 
     wanted = [one.get(merge_key) if merge_key and isinstance(one, dict) else one for one in order]
     named = sorted((value for value in values if key(value) in wanted), key=lambda value: wanted.index(key(value)))
-    result, queue = [], list(named)
-    for value in values:
-        result.append(queue.pop(0) if key(value) in wanted else value)
-    return result
+    queue = iter(named)
+    return [next(queue) if key(value) in wanted else value for value in values]
 
 
 def strict_patch_error(patched: Manifest, why: str) -> ApiError:

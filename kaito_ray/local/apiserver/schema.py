@@ -35,9 +35,9 @@ _EMBEDDED: Final = frozenset(("apiVersion", "kind", "metadata"))
 def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> list[str]:
     """Drop fields that the schema does not declare, in place, and return their paths."""
     unknown: list[str] = []
-    if isinstance(value, list):
-        items = schema.get("items")
-        for index, item in enumerate(value if isinstance(items, Mapping) else ()):
+    items = schema.get("items")
+    if isinstance(value, list) and isinstance(items, Mapping):
+        for index, item in enumerate(value):
             unknown += prune(item, items, f"{path}[{index}]", root=False)
     if not isinstance(value, dict):
         return unknown

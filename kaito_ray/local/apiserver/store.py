@@ -163,7 +163,7 @@ class Store:
             before = self.get(kind, namespace, name)
             if expected != (int(before["metadata"]["resourceVersion"]) if before else None):
                 raise Stale
-            version = self._log(kind, namespace, name, "MODIFIED" if before else "ADDED", manifest, before)
+            version = self._log((kind, namespace, name), "MODIFIED" if before else "ADDED", manifest, before)
             self._db.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)",
                 (kind, namespace, name, meta["uid"], version, _dumps(manifest)),
@@ -188,7 +188,7 @@ class Store:
             if before is None or int(before["metadata"]["resourceVersion"]) != expected:
                 raise Stale
             gone = _loads(_dumps(before))
-            self._log(kind, namespace, name, "DELETED", gone, before)
+            self._log((kind, namespace, name), "DELETED", gone, before)
             where = "kind = ? AND namespace = ? AND name = ?"
             self._db.execute(f"DELETE FROM objects WHERE {where}", (kind, namespace, name))  # noqa: S608 - constants
             self._db.execute(f"DELETE FROM owners WHERE {where}", (kind, namespace, name))  # noqa: S608 - constants
@@ -204,8 +204,8 @@ class Store:
             values,
         )
         return [
-            Entry(version, place, namespace, name, type, _loads(body), _loads(before) if before else None)
-            for version, place, namespace, name, type, body, before in rows.fetchall()
+            Entry(version, place, namespace, name, what, _loads(body), _loads(before) if before else None)
+            for version, place, namespace, name, what, body, before in rows.fetchall()
         ]
 
     @contextmanager
@@ -230,16 +230,16 @@ class Store:
                 self._db.execute("DELETE FROM log WHERE version <= ?", (row[0],))
                 self._db.execute("INSERT OR REPLACE INTO facts VALUES ('compacted', ?)", (row[0],))
 
-    def _log(self, kind: str, namespace: str, name: str, type: str, manifest: Manifest, before: Manifest | None) -> int:
+    def _log(self, place: tuple[str, str, str], what: str, manifest: Manifest, before: Manifest | None) -> int:
         seen = _dumps(self._projection(before)) if before is not None else None
         cursor = self._db.execute(
             "INSERT INTO log (at, kind, namespace, name, type, body, before) VALUES (?, ?, ?, ?, ?, '', ?)",
-            (time.time(), kind, namespace, name, type, seen),
+            (time.time(), *place, what, seen),
         )
         version = int(cursor.lastrowid or 0)
         manifest["metadata"]["resourceVersion"] = str(version)
         self._db.execute("UPDATE log SET body = ? WHERE version = ?", (_dumps(manifest), version))
-        self._changed.add(kind)
+        self._changed.add(place[0])
         if version % COMPACT_EVERY == 0:
             self.compact()
         return version

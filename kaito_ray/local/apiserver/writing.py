@@ -104,6 +104,7 @@ class Writer:
         Raises:
             ApiError: with the reason; 409 where the patch names another version.
         """
+        patch.check_type(call.content_type, call.kind)
         for _ in range(_TRIES):
             current = self._current(call)
             shown = conform.viewed(current, call.kind)
@@ -374,10 +375,7 @@ def _options(call: Call) -> dict[str, Any]:
     """Return the DeleteOptions of the body, or of the query where the body has none."""
     options: dict[str, Any] = {}
     if call.body.strip():
-        try:
-            options = json.loads(call.body)
-        except ValueError as error:
-            raise bad_request(f"the body must be DeleteOptions: {error}") from error
+        options = decoded(call.body, call.content_type)
     policy = options.get("propagationPolicy") or call.query.get("propagationPolicy")
     orphan = options.get("orphanDependents")
     if orphan is None and "orphanDependents" in call.query:
