@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
+from deployments.disconnect import CancellationIsDisconnect
 from deployments.routes import adapters, chat, health, models
 
 
@@ -18,6 +19,7 @@ def with_our_routes(app: FastAPI) -> FastAPI:
     chat.answer_failures(app)
     # vLLM builds the stack early; Starlette builds it again, with what was added, at the first request.
     app.middleware_stack = None
+    app.add_middleware(CancellationIsDisconnect)
     return app
 
 
