@@ -69,3 +69,46 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Manifest:
         else:
             out[key] = deepcopy(value)
     return out
+
+
+def ready_ray_service_status(cluster: str = "smol-abcde", application: str = "RUNNING") -> Manifest:
+    """Return the status of a RayService whose endpoint exists; `application` is the state of its one application."""
+    return {
+        "conditions": [{"type": "Ready", "status": "True", "reason": "NonZeroServeEndpoints"}],
+        "activeServiceStatus": {
+            "rayClusterName": cluster,
+            "applicationStatuses": {"workspace": {"status": application, "message": ""}},
+        },
+        "pendingServiceStatus": {},
+    }
+
+
+def pending_ray_service_status(application: Manifest | None = None, head: Manifest | None = None) -> Manifest:
+    """Return the status of a RayService whose first cluster is not promoted yet."""
+    pending: Manifest = {"rayClusterName": "smol-abcde"}
+    if application is not None:
+        pending["applicationStatuses"] = {"workspace": application}
+    if head is not None:
+        pending["rayClusterStatus"] = {"conditions": [{"type": "HeadPodReady", "status": "False", **head}]}
+    return {
+        "conditions": [{"type": "Ready", "status": "False", "reason": "Initializing"}],
+        "activeServiceStatus": {},
+        "pendingServiceStatus": pending,
+    }
+
+
+def node_claim(pool: str, node_name: str = "node-a", *, ready: bool = True) -> Manifest:
+    """Return the NodeClaim of a NodePool, met by a node or still being launched."""
+    state = "True" if ready else "Unknown"
+    return {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodeClaim",
+        "metadata": {"name": f"{pool}-claim", "labels": {"karpenter.sh/nodepool": pool}},
+        "status": {
+            **({"nodeName": node_name} if ready else {}),
+            "conditions": [
+                {"type": type_, "status": state, "reason": type_, "message": ""}
+                for type_ in ("Launched", "Registered", "Initialized", "Ready")
+            ],
+        },
+    }

@@ -1,0 +1,126 @@
+"""The real client, with the network taken away: which request it makes, and what it makes of the answer."""
+
+import json
+from typing import Any
+
+import pytest
+
+from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
+from kaito_ray.kube.client import KubernetesCluster, path
+from kaito_ray.kube.cluster import CONFIG_MAPS, NODES, RAY_SERVICES, SECRETS
+
+Answer = tuple[int, Any]
+
+
+class Scripted(KubernetesCluster):
+    """Answers requests from a list, and remembers them."""
+
+    def __init__(self, *answers: Answer | Exception) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+
+    async def _connected(self) -> Any:
+        return self
+
+    async def param_serialize(self, method: str, where: str, *, query_params: list[Any], auth_settings: Any) -> Any:
+        assert auth_settings == ["BearerToken"]
+        self.query = dict(query_params)
+        return method, where, {}, None, None
+
+    async def call_api(self, method: str, url: str, headers: Any, body: Any, *, _request_timeout: Any) -> Any:
+        self.asked.append((method, url, self.query, body))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return type("Sent", (), {"response": Response(*answer)})
+
+
+class Response:
+    def __init__(self, status: int, body: Any) -> None:
+        self.status, self._body = status, body
+
+    async def read(self) -> bytes:
+        return self._body if isinstance(self._body, bytes) else json.dumps(self._body).encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((SECRETS, "a", "s"), "/api/v1/namespaces/a/secrets/s"),
+        ((SECRETS,), "/api/v1/secrets"),
+        ((RAY_SERVICES, "a"), "/apis/ray.io/v1/namespaces/a/rayservices"),
+        ((NODES, None, "n"), "/api/v1/nodes/n"),
+        ((SECRETS, "a", "../x"), "/api/v1/namespaces/a/secrets/..%2Fx"),
+    ],
+)
+def test_path(arguments: Any, expected: str) -> None:
+    assert path(*arguments) == expected
+
+
+async def test_get_returns_none_for_404() -> None:
+    assert await Scripted((404, {"message": "no"})).get(SECRETS, "s", "a") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((409, {"message": "exists"}), Conflict),
+        ((401, {}), ApiUnavailable),
+        ((429, {}), ApiUnavailable),
+        ((503, b"<html>"), ApiUnavailable),
+        (ConnectionResetError("reset"), ApiUnavailable),
+        (TimeoutError(), ApiUnavailable),
+        ((403, {"message": "forbidden"}), ApiRefused),
+        ((422, {"message": "spec.x: invalid"}), ApiRefused),
+    ],
+)
+async def test_errors_are_the_protocols(answer: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await Scripted(answer).create(SECRETS, {"metadata": {"name": "s", "namespace": "a"}})
+
+
+async def test_the_servers_own_words_are_kept() -> None:
+    with pytest.raises(ApiRefused, match=r"spec\.x: must be set"):
+        await Scripted((422, {"message": "spec.x: must be set"})).create(SECRETS, {"metadata": {"name": "s"}})
+
+
+async def test_a_kind_without_a_crd_is_named() -> None:
+    with pytest.raises(ApiRefused, match=r"rayservices\.ray\.io is not known .* CRD"):
+        await Scripted((404, {})).create(RAY_SERVICES, {"metadata": {"name": "s", "namespace": "a"}})
+
+
+async def test_replacing_what_went_away_is_a_conflict() -> None:
+    with pytest.raises(Conflict):
+        await Scripted((404, {})).replace(SECRETS, {"metadata": {"name": "s", "namespace": "a"}})
+
+
+@pytest.mark.parametrize("status", [200, 404, 409])
+async def test_deleting_what_is_gone_is_no_error(status: int) -> None:
+    cluster = Scripted((status, {}))
+    await cluster.delete(SECRETS, "s", "a", uid="u")
+    method, where, _, body = cluster.asked[0]
+    assert (method, where) == ("DELETE", "/api/v1/namespaces/a/secrets/s")
+    assert body["preconditions"] == {"uid": "u"}
+
+
+async def test_list_follows_pages_and_names_the_kind_of_each_item() -> None:
+    cluster = Scripted(
+        (200, {"metadata": {"resourceVersion": "1", "continue": "more"}, "items": [{"metadata": {"name": "a"}}]}),
+        (200, {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "b"}}]}),
+    )
+    found = await cluster.list(CONFIG_MAPS, "n", {"b": "2", "a": "1"})
+    assert [(f["kind"], f["metadata"]["name"]) for f in found] == [("ConfigMap", "a"), ("ConfigMap", "b")]
+    assert cluster.asked[0][2] == {"limit": "500", "labelSelector": "a=1,b=2"}
+    assert cluster.asked[1][2]["continue"] == "more"
+
+
+async def test_a_list_that_expires_between_pages_starts_again() -> None:
+    page = {"metadata": {"resourceVersion": "1", "continue": "more"}, "items": [{"metadata": {"name": "a"}}]}
+    last = {"metadata": {"resourceVersion": "2"}, "items": [{"metadata": {"name": "b"}}]}
+    cluster = Scripted((200, page), (410, {}), (200, last))
+    assert [f["metadata"]["name"] for f in await cluster.list(CONFIG_MAPS)] == ["b"]
+
+
+async def test_listing_an_unknown_kind_is_empty() -> None:
+    assert await Scripted((404, {})).list(RAY_SERVICES) == []
