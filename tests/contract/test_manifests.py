@@ -1,0 +1,118 @@
+"""What the operator writes is what KubeRay, Karpenter and Kubernetes take, and does not change by accident.
+
+The golden files are read by people: `KAITO_RAY_UPDATE_GOLDEN=1 pytest tests/contract/test_manifests.py` rewrites them,
+and the difference is part of the review. A change of a RayService's pods starts a second cluster in every installation.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import kubernetes_validate
+import pytest
+import yaml
+
+import kaito_ray.local.crds
+from kaito_ray.api.app_args import AppArgs, UserConfig
+from kaito_ray.render.inference_config import parse
+from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.nodepool import nodepool
+from kaito_ray.render.rayservice import rayservice
+from kaito_ray.render.secrets import keys, registry
+from kaito_ray.render.service import service
+from kaito_ray.testing.builders import workspace
+from kaito_ray.testing.plans import gpu_plan, inputs
+
+GOLDEN = Path(__file__).parent / "golden"
+CRDS = Path(kaito_ray.local.crds.__file__).parent
+
+CONFIG = {
+    "metadata": {"name": "mine"},
+    "data": {"inference_config.yaml": "vllm:\n  max-num-seqs: 64\n  tool-call-parser: llama3_json\n"},
+}
+GPU_WORKSPACE = workspace(
+    metadata={
+        "name": "big",
+        "namespace": "team",
+        "uid": "uid-2",
+        "annotations": {"kaito.sh/performance-mode": "throughput"},
+    },
+    resource={"capacityTypes": ["spot", "on-demand"], "zones": ["eu-1"], "labelSelector": {"matchLabels": {"a": "b"}}},
+    inference={"preset": {"name": "phi-4", "revision": "abc", "presetOptions": {"modelAccessSecret": "hub"}}},
+)
+CASES = {
+    "laptop": inputs(),
+    "two-gpus": inputs(GPU_WORKSPACE, gpu_plan(), config=parse(CONFIG)),
+    "two-machines": inputs(GPU_WORKSPACE, gpu_plan(nodes=2, pipeline_parallel=2), regional=True),
+}
+each_case = pytest.mark.parametrize("case", CASES)
+
+
+def manifests(made: ServingInputs) -> list[dict[str, Any]]:
+    wanted = made.workspace
+    return [nodepool(made), keys(wanted), registry(wanted), service(wanted), rayservice(made)]
+
+
+def schema(file: str) -> dict[str, Any]:
+    crd = json.loads((CRDS / file).read_text())
+    version = next(v for v in crd["spec"]["versions"] if v["storage"])
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+    return found
+
+
+def unknown(schema_: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of every field that the schema does not have: the API server would drop it in silence."""
+    if schema_.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, dict) and path != ".metadata":
+        known = schema_.get("properties", {})
+        for key, child in value.items():
+            if key in known:
+                yield from unknown(known[key], child, f"{path}.{key}")
+            elif "additionalProperties" not in schema_:
+                yield f"{path}.{key}"
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from unknown(schema_.get("items", {}), child, f"{path}[{index}]")
+
+
+@each_case
+def test_manifests_are_the_golden_ones(case: str) -> None:
+    text = yaml.safe_dump_all(manifests(CASES[case]), sort_keys=False, width=120)
+    file = GOLDEN / f"{case}.yaml"
+    if os.environ.get("KAITO_RAY_UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
+
+
+@each_case
+@pytest.mark.parametrize(
+    ("render", "file"),
+    [(rayservice, "ray.io_rayservices.json"), (nodepool, "karpenter.sh_nodepools.json")],
+)
+def test_custom_resources_satisfy_their_crd(case: str, render: Any, file: str) -> None:
+    manifest = render(CASES[case])
+    jsonschema_rs.validator_for(schema(file)).validate(manifest)
+    assert list(unknown(schema(file), manifest)) == []
+
+
+@each_case
+def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
+    wanted = CASES[case].workspace
+    for manifest in (keys(wanted), registry(wanted), service(wanted)):
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+@each_case
+def test_equal_inputs_give_equal_bytes(case: str) -> None:
+    assert json.dumps(manifests(CASES[case])) == json.dumps(manifests(CASES[case]))
+
+
+@each_case
+def test_code_inside_ray_can_read_what_it_is_given(case: str) -> None:
+    (application,) = yaml.safe_load(rayservice(CASES[case])["spec"]["serveConfigV2"])["applications"]
+    assert AppArgs.from_wire(application["args"]).workspace == CASES[case].workspace.metadata.name
+    assert UserConfig.from_wire(application["deployments"][0]["user_config"]).adapters == ()
