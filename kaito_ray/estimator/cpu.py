@@ -21,7 +21,8 @@ FLOOR_CONTEXT_TOKENS: Final = 2048
 """Least context that is worth serving, where none is asked for."""
 CPU_BATCHED_TOKENS: Final = 2048
 CPU_BLOCK_TOKENS: Final = 128
-"""Tokens of one engine step, and of a cache block. Source: vLLM's defaults on a CPU."""
+CPU_WINDOW_BLOCK_TOKENS: Final = 32
+"""Tokens of one engine step, of a cache block, and of a sliding window's. Source: vLLM's defaults on a CPU."""
 CPU_QUANTIZATIONS: Final = frozenset({"awq", "gptq"})
 """What vLLM's CPU kernels read. Source: vLLM documentation, supported hardware."""
 
@@ -51,6 +52,7 @@ def plan_on_cpu(preset: ModelPreset, machine: Machine, options: ServingOptions, 
         batched_tokens=options.max_batched_tokens or CPU_BATCHED_TOKENS,
         concurrent_steps=1,
         block_tokens=CPU_BLOCK_TOKENS,
+        window_block_tokens=CPU_WINDOW_BLOCK_TOKENS,
     )
 
     def sequence(tokens: int) -> int:

@@ -10,9 +10,10 @@ group of a kind may be padded. `sequence_bytes` follows that, because it is what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from kaito_ray.catalog.models import (
     DeltaNet,
@@ -55,6 +56,8 @@ class CacheLayout:
     """Engine steps in flight: scheduling runs one ahead. Source: vLLM `VllmConfig.max_concurrent_batches`."""
     block_tokens: int = 16
     """Tokens of a cache block. Source: vLLM `CacheConfig`; 128 on a CPU."""
+    window_block_tokens: int = 16
+    """The same for sliding windows, which start from the smallest block that kernels take; 32 on a CPU."""
 
     @property
     def in_flight_tokens(self) -> int:
@@ -138,31 +141,47 @@ def sequence_bytes(shape: ModelShape, tokens: int, layout: CacheLayout) -> int:
 
 def _own_bytes(group: LayerGroup, tokens: int, layout: CacheLayout) -> float:
     layers = ceil(group.layers / layout.pipeline_parallel)
-    return (
-        layers * token_bytes(group, layout) * _blocks(group, tokens, layout.block_tokens, layout) * layout.block_tokens
-    )
+    block = _block_tokens(group, layout)
+    return layers * token_bytes(group, layout) * _blocks(group, tokens, block, layout) * block
 
 
 def _pooled_bytes(shape: ModelShape, tokens: int, layout: CacheLayout) -> int:
     """Bytes where several kinds of layers take blocks of one size from one pool."""
     kinds = [
-        (g, ceil(g.layers / layout.pipeline_parallel), int(token_bytes(g, layout)), state_bytes(g, layout))
+        _Kind(g, ceil(g.layers / layout.pipeline_parallel), int(token_bytes(g, layout)), state_bytes(g, layout))
         for g in shape.groups
     ]
-    block = layout.block_tokens
-    largest_state = max(state for _, _, _, state in kinds)
-    if largest_state:
-        block *= ceil(largest_state / (block * min(each for _, _, each, _ in kinds if each)))
-    page = max(block * max(each for _, _, each, _ in kinds), largest_state)
-    per_group = _layers_per_group([layers for _, layers, _, _ in kinds])
-    taken = 0
-    for group, layers, each, state in kinds:
-        fits_evenly = each and page % (block * each) == 0
-        blocks = (
-            STATES_PER_SEQUENCE if state else _blocks(group, tokens, page // each if fits_evenly else block, layout)
-        )
-        taken += ceil(layers / per_group) * blocks
-    return page * per_group * taken
+    page = _page_bytes(kinds, layout)
+    per_group = _layers_per_group([kind.layers for kind in kinds])
+    groups_times_blocks = (ceil(k.layers / per_group) * _blocks_of_page(k, tokens, page, layout) for k in kinds)
+    return page * per_group * sum(groups_times_blocks)
+
+
+class _Kind(NamedTuple):
+    group: LayerGroup
+    layers: int
+    token_bytes: int
+    state_bytes: int
+
+
+def _page_bytes(kinds: Sequence[_Kind], layout: CacheLayout) -> int:
+    """The size that all pages are brought to: the largest, where attention's grow until a state fits."""
+    state = max(k.state_bytes for k in kinds)
+    attention = [(k.token_bytes, _block_tokens(k.group, layout)) for k in kinds if k.token_bytes]
+    return max(each * block * max(1, ceil(state / (each * block))) for each, block in attention)
+
+
+def _blocks_of_page(kind: _Kind, tokens: int, page: int, layout: CacheLayout) -> int:
+    if kind.state_bytes:
+        return STATES_PER_SEQUENCE
+    block = _block_tokens(kind.group, layout)
+    if page % (block * kind.token_bytes) == 0:
+        block = page // kind.token_bytes
+    return _blocks(kind.group, tokens, block, layout)
+
+
+def _block_tokens(group: LayerGroup, layout: CacheLayout) -> int:
+    return layout.block_tokens if window_of(group) is None else layout.window_block_tokens
 
 
 def _layers_per_group(counts: list[int]) -> int:
