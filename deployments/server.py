@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -13,19 +11,16 @@ from fastapi import FastAPI
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from deployments import json_logs
+from deployments import every_node, json_logs
 from deployments.adapters.cache import Cache
 from deployments.adapters.check import Base, module_shapes
 from deployments.adapters.engine import VllmAdapters
 from deployments.adapters.source import AdapterFiles
 from deployments.adapters.store import AdapterStore
 from deployments.routes.attach import with_our_routes
-from deployments.weights import cache_directory, local_directory
-from deployments.weights.progress import Progress
+from deployments.weights import cache_directory
 from kaito_ray.api.app_args import AppArgs, ModelSource, UserConfig
 from kaito_ray.errors import InvalidWorkspace
-
-logger = logging.getLogger("ray.serve")
 
 _FIRST_ADAPTERS_TIMEOUT_S: Final = 300.0
 """How long a replica that starts waits for its adapters before it serves without them."""
@@ -45,8 +40,7 @@ class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for u
         self._started = False
         if self._args.device == "cpu":
             _use_all_cores_of_the_node()
-        # Off the event loop: Serve asks a replica that is starting whether it is alive.
-        self._weights = await asyncio.to_thread(local_directory, self._args.source, progress=Progress(logger.info))
+        self._weights = await every_node.fetch(self._args.source)
         llm_config.model_loading_config.model_source = str(self._weights)
         llm_config.get_engine_config().hf_model_id = str(self._weights)
         await super().__init__(llm_config)

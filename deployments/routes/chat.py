@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import JSONDecodeError
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -25,7 +24,7 @@ router = APIRouter()
 
 
 class ChatFailed(Exception):
-    """An answer other than 200, in KAITO's shape: `{"detail": words}`."""
+    """There is no answer; the client gets KAITO's `{"detail": words}`."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -35,10 +34,10 @@ class ChatFailed(Exception):
 async def _body(request: Request) -> ChatRequest:
     try:
         return chat_request.parse(await request.json())
-    except JSONDecodeError as error:
-        raise ChatFailed(400, f"body: not JSON: {error}") from error
     except RefusedRequest as error:
         raise ChatFailed(400, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise ChatFailed(400, f"body: not JSON: {error}") from error
 
 
 @router.post(
@@ -49,13 +48,19 @@ async def _body(request: Request) -> ChatRequest:
 )
 @with_cancellation  # type: ignore[untyped-decorator] # vLLM is not typed for us
 async def chat(body: Annotated[ChatRequest, Depends(_body)], raw_request: Request) -> JSONResponse:
-    """Answer a prompt or a conversation; a client that leaves stops the generation."""
+    """Answer a prompt or a conversation; a client that leaves stops the generation.
+
+    Nothing is raised from here: when a client has left, nobody waits for this task any more.
+    """
     try:
         model, answer = await _answer(body, raw_request)
     except RefusedRequest as error:
-        raise ChatFailed(400, str(error)) from error
+        return _refusal(400, str(error))
+    except ChatFailed as failed:
+        return _refusal(failed.status, failed.words)
     except (ValueError, VLLMError) as error:
-        raise _failed(create_error_response(error)) from error
+        reply = create_error_response(error).error
+        return _refusal(reply.code, reply.message)
     return JSONResponse(chat_request.result(body, answer), headers={MODEL_HEADER: model})
 
 
@@ -90,17 +95,17 @@ async def _fields(
 def _ok(reply: Any) -> Any:
     """Return vLLM's reply, unless it is an error."""
     if isinstance(reply, ErrorResponse):
-        raise _failed(reply)
+        raise ChatFailed(reply.error.code, reply.error.message)
     return reply
 
 
-def _failed(error: ErrorResponse) -> ChatFailed:
-    return ChatFailed(error.error.code, error.error.message)
+def _refusal(status: int, words: str) -> JSONResponse:
+    return JSONResponse({"detail": words}, status_code=status)
 
 
 def answer_failures(app: FastAPI) -> None:
-    """Give `ChatFailed` its shape."""
+    """Give `ChatFailed` its shape where it comes from reading the body."""
 
     @app.exception_handler(ChatFailed)
     async def _(_: Request, failed: ChatFailed) -> JSONResponse:
-        return JSONResponse({"detail": failed.words}, status_code=failed.status)
+        return _refusal(failed.status, failed.words)
