@@ -18,8 +18,6 @@ from kaito_ray.errors import KaitoRayError
 from kaito_ray.kube.cluster import Manifest
 from kaito_ray.local.home import PRIVATE_DIRECTORY, write_private
 
-MOUNT_ROOT: Final = "KAITO_RAY_MOUNT_ROOT"
-
 Lookup = Callable[[str], Mapping[str, bytes] | None]
 """Name of a Secret or ConfigMap -> its content, or None."""
 

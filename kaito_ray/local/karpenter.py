@@ -138,6 +138,7 @@ def pool_status(pool: Manifest, claims: int, has: Mapping[str, str]) -> Manifest
     met = ("ValidationSucceeded", "NodeClassReady", "Ready")
     return {
         **pool.get("status", {}),
+        "nodes": claims,
         "resources": {**(has if claims else {}), "nodes": str(claims)},
         "conditions": [condition(before, t, True, t, "", observedGeneration=generation) for t in met],
     }

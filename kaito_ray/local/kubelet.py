@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from kaito_ray.api.app_args import MOUNT_ROOT
 from kaito_ray.errors import TransientError
 from kaito_ray.kube.cluster import CONFIG_MAPS, PODS, SECRETS, Manifest, Resource
 from kaito_ray.local import containers, pod_status, ray_head
@@ -94,6 +95,8 @@ class Kubelet:
             since = known.state.get("running", {}).get("startedAt") or timestamp()
             ready = await self._probe(head)
             now = replace(known, state=pod_status.running(since), ready=ready, pid=process.pid)
+        # Others write to the pod as well (a label), and the probe took its time.
+        pod = self._objects.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"]) or pod
         if now is not None:
             await self._objects.replace_status(PODS, pod, pod_status.pod_status(pod, now))
         _limit(self._log(pod))
@@ -167,7 +170,7 @@ class Kubelet:
     def _environment(self, pod: Manifest) -> dict[str, str]:
         spec = pod["spec"]["containers"][0]
         env = containers.environment(pod, spec, **self._lookups(pod))
-        return {**env, containers.MOUNT_ROOT: str(self._volumes(pod))}
+        return {**env, MOUNT_ROOT: str(self._volumes(pod))}
 
     def _volumes(self, pod: Manifest) -> Path:
         spec = pod["spec"]["containers"][0]

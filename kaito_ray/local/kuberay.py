@@ -21,7 +21,7 @@ from kaito_ray.kube.cluster import PODS, RAY_CLUSTERS, RAY_JOBS, RAY_SERVICES, S
 from kaito_ray.local import containers, kubelet, raycluster, rayjob, rayservice
 from kaito_ray.local.home import Home
 from kaito_ray.local.objects import Objects, deleting, holds
-from kaito_ray.local.ports import LOOPBACK, NoFreePorts, RayPorts, choose, listening
+from kaito_ray.local.ports import LOOPBACK, NoFreePorts, RayPorts, choose
 from kaito_ray.local.ray_head import RayHead
 from kaito_ray.local.ray_rest import Ray, RayRefused
 
@@ -239,17 +239,17 @@ class KubeRay:
             if not clusters:
                 await self.objects.replace_status(RAY_JOBS, job, rayjob.started(job, suffix=self.suffix()))
             return
-        cluster = clusters.get(status["rayClusterName"])
+        own = clusters.get(status["rayClusterName"])
         if rayjob.overdue(job):
             message = f"the job ran longer than spec.activeDeadlineSeconds ({job['spec']['activeDeadlineSeconds']})"
-            await self._stop_job(job, cluster)
+            await self._stop_job(job, own)
             now = rayjob.failed(job, "DeadlineExceeded", message)
-        elif cluster is None:
+        elif own is None:
             made = raycluster.ray_cluster(job, status["rayClusterName"], job["spec"]["rayClusterSpec"])
             await self.objects.create(RAY_CLUSTERS, made)
             return
         else:
-            now = await self._run_job(job, cluster)
+            now = await self._run_job(job, own)
         await self.objects.replace_status(RAY_JOBS, job, now)
 
     async def _run_job(self, job: Manifest, cluster: Manifest) -> Manifest:
@@ -309,7 +309,7 @@ class KubeRay:
             for p in self.objects.all(PODS)
             if kubelet.FIRST_PORT in p["metadata"].get("annotations", {})
         }
-        ports = choose(str(self.home.root), taken, busy=listening())
+        ports = choose(str(self.home.root), taken)
         head = RayHead(meta["uid"], self.home.ray / f"{meta['namespace']}_{meta['name']}", ports)
         pod = raycluster.head_pod(cluster, head, suffix=self.suffix(), node=self.node, machine_cpus=self.machine_cpus)
         created = await self.objects.create(PODS, pod)

@@ -153,8 +153,8 @@ def listening() -> frozenset[int]:
     return frozenset(found)
 
 
-def choose(owner: str, taken: Collection[int], *, busy: Collection[int]) -> RayPorts:
-    """Return a block whose base is not in `taken` and of which no port is in `busy`.
+def choose(owner: str, taken: Collection[int], *, busy: Collection[int] | None = None) -> RayPorts:
+    """Return a block whose base is not in `taken` and of which no port is in `busy`: by default, what is listened on.
 
     The search starts at a place that depends on `owner`, so that two control planes which choose at the same moment
     do not choose the same block.
@@ -164,6 +164,7 @@ def choose(owner: str, taken: Collection[int], *, busy: Collection[int]) -> RayP
     """
     bases = range(_FIRST, _LAST - BLOCK + 1, BLOCK)
     start = crc32(owner.encode()) % len(bases)
+    busy = listening() if busy is None else busy
     for base in (*bases[start:], *bases[:start]):
         if base not in taken and not any(base <= port < base + BLOCK for port in busy):
             return RayPorts(base)

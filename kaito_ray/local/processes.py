@@ -14,6 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+PART_MARKER: Final = "KAITO_RAY_PART"
+"""Marks the processes of a control plane, but not Ray's; its value is the home."""
+CLUSTERS_MARKER: Final = "KAITO_RAY_CLUSTERS"
+"""Marks the processes of every Ray cluster of a control plane; its value is the directory of the clusters."""
 
 _PROC = Path("/proc")
 _POLL_S = 0.05

@@ -22,7 +22,7 @@ from kaito_ray.errors import KaitoRayError
 from kaito_ray.local import processes
 from kaito_ray.local.home import PRIVATE_DIRECTORY, PRIVATE_FILE, read_json, write_json
 from kaito_ray.local.ports import LOOPBACK, RayPorts, listening
-from kaito_ray.local.processes import Process
+from kaito_ray.local.processes import CLUSTERS_MARKER, PART_MARKER, Process
 
 MARKER: Final = "KAITO_RAY_CLUSTER"
 """Environment variable that every process of a cluster inherits; its value is the RayCluster's uid."""
@@ -136,13 +136,14 @@ def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[
     ports, proxy = head.ports, head.session / "haproxy"
     return {
         # A RAY_ADDRESS or a VLLM_ option of the person's shell is not part of the manifest.
-        **{k: v for k, v in inherited.items() if not k.startswith(("RAY_", "VLLM_", "KUBE"))},
+        **{k: v for k, v in inherited.items() if not k.startswith(("RAY_", "VLLM_", "KUBE", PART_MARKER))},
         # Workers, replicas and engines write to the container's log, as in a container, and not to Ray's files.
         "RAY_LOG_TO_STDERR": "1",
         "RAY_BACKEND_LOG_LEVEL": "warning",
         "RAY_LOGGER_LEVEL": "warning",
         **container,
         MARKER: head.uid,
+        CLUSTERS_MARKER: str(head.directory.parent),
         # Process titles are written over the environment otherwise, the marker with it.
         "SPT_NOENV": "1",
         "RAY_AUTH_MODE": "token",
