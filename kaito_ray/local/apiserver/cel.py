@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from kaito_ray.local.apiserver.status import FieldError, forbidden_field, invalid_value, required
+from kaito_ray.local.apiserver.status import FieldError, duplicate, forbidden_field, invalid_value, required
 
 MISSING: Final = object()
 """Stands for a value that is not there; null is a value."""
@@ -215,28 +215,33 @@ def _check(
             before = cel.OptionalValue.none() if old is MISSING else cel.OptionalValue.of(before)
         variables["oldSelf"] = before
     where = path + (rule.get("fieldPath") or "") if path else (rule.get("fieldPath") or "").removeprefix(".")
-    kind = schema.get("type", "object")
     try:
         holds = _run(rule["rule"], variables)
     except Exception as error:
         # Whatever fails inside a rule is the rule's own failure to hold, with the reason; so it is on a real cluster.
-        text = f"rule evaluation error: {_reason(error)}"
-        yield invalid_value(where or "<nil>", kind, f"{text} evaluating rule: {message_of(rule, variables)}")
+        text = f"rule evaluation error: {_reason(error)} evaluating rule: {message_of(rule, variables)}"
+        yield _invalid(where or "<nil>", value, text)
         return
-    if holds is True:
-        return
-    yield _violation(rule, where or "<nil>", kind, message_of(rule, variables))
+    if holds is not True:
+        yield _violation(rule, where or "<nil>", value, message_of(rule, variables))
 
 
-def _violation(rule: Mapping[str, Any], where: str, kind: str, message: str) -> FieldError:
+def _violation(rule: Mapping[str, Any], where: str, value: Any, message: str) -> FieldError:
     reason = rule.get("reason")
     if reason == "FieldValueForbidden":
         return forbidden_field(where, message)
     if reason == "FieldValueRequired":
         return required(where, message)
     if reason == "FieldValueDuplicate":
-        return FieldError(reason, where, f'Duplicate value: "{kind}"')
-    return invalid_value(where, kind, message)
+        return duplicate(where, value)
+    return _invalid(where, value, message)
+
+
+def _invalid(where: str, value: Any, message: str) -> FieldError:
+    """Show simple values, and leave big ones out."""
+    if isinstance(value, dict | list):
+        return FieldError("FieldValueInvalid", where, f"Invalid value: {message}")
+    return invalid_value(where, value, message)
 
 
 def message_of(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
