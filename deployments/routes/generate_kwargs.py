@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Count = Annotated[int, Field(ge=1)]
 Floor = Annotated[int, Field(ge=0)]
-Words = str | list[str]
+Words = str | tuple[str, ...]
 
 
 class RefusedRequest(ValueError):
@@ -51,9 +51,9 @@ class GenerateKwargs(BaseModel):
     """For beam search."""
     eos_token_id: int | list[int] | None = None
     """Tokens that end the answer, instead of the model's own."""
-    stop_strings: Words = ()  # type: ignore[assignment]
+    stop_strings: Words = ()
     """Strings that end the answer; `stop` is another name."""
-    stop: Words = ()  # type: ignore[assignment]
+    stop: Words = ()
     seed: int | None = None
 
     early_stopping: Literal[False] = False
