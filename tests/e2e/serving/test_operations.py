@@ -5,7 +5,11 @@ import uuid
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from vllm.v1.engine.exceptions import EngineDeadError
 
+from deployments.routes import health
 from tests.e2e.serving.conftest import PRESET
 from tests.e2e.serving.serve import Served
 
@@ -17,6 +21,18 @@ EVIL = {"origin": "https://evil.example"}
 def test_health_has_kaitos_body(http: httpx.Client) -> None:
     response = http.get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "Healthy"})
+
+
+def test_a_dead_engine_is_not_healthy() -> None:
+    class Dead:
+        async def check_health(self) -> None:
+            raise EngineDeadError
+
+    app = FastAPI()
+    app.include_router(health.router)
+    app.state.engine_client = Dead()
+    response = TestClient(app).get("/health")
+    assert (response.status_code, response.json()) == (503, {"status": "Engine is dead"})
 
 
 def test_metrics_keep_vllms_names(http: httpx.Client) -> None:
