@@ -76,7 +76,7 @@ def choose(preset: ModelPreset, machines: Sequence[Machine], options: ServingOpt
 def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> ServingPlan:
     """Return the best plan of all these machines, for a person who named none.
 
-    One machine before several; then the lowest price where all have one, else the least GPU memory in all. Retired
+    A GPU before a CPU, one machine before several; then the lowest price where all have one, else the least GPU memory in all. Retired
     types are left out.
 
     Raises:
@@ -93,10 +93,17 @@ def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingO
     if not plans:
         raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
     priced = all(p.price_per_hour is not None for p in plans)
-    best = min(plans, key=lambda p: (p.nodes, p.price_per_hour if priced else _gpu_memory(p), p.machine.instance_type))
+    best = min(
+        plans, key=lambda p: (*_rank(p), p.price_per_hour if priced else _gpu_memory(p), p.machine.instance_type)
+    )
     by = "the lowest price" if priced else "the least GPU memory"
     reason = f"{best.machine.instance_type}: the fewest machines, then {by}, of {len(plans)} types that fit"
     return replace(best, why=(reason, *best.why))
+
+
+def _rank(plan: ServingPlan) -> tuple[bool, int]:
+    """A GPU before a CPU, one machine before several."""
+    return plan.machine.device == "cpu", plan.nodes
 
 
 def _gpu_memory(plan: ServingPlan) -> int:
