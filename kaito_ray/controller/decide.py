@@ -40,16 +40,20 @@ class Delete:
 Action = Create | Replace | Delete
 
 
+def hold(seen: Observed) -> tuple[Action, ...]:
+    """Return the step that makes a deletion wait for us, where it does not yet."""
+    finalizers = seen.workspace.metadata.finalizers
+    if names.FINALIZER in finalizers:
+        return ()
+    return (Replace(WORKSPACES, _with_finalizers(seen, (*finalizers, names.FINALIZER))),)
+
+
 def decide(seen: Observed, wanted: Mapping[Child, Manifest]) -> tuple[Action, ...]:
     """Return the steps from what is to what should be; none where nothing differs.
 
     What is being deleted is waited for: its disappearance brings us back.
     """
     steps: list[Action] = []
-    if names.FINALIZER not in seen.workspace.metadata.finalizers:
-        steps.append(
-            Replace(WORKSPACES, _with_finalizers(seen, (*seen.workspace.metadata.finalizers, names.FINALIZER)))
-        )
     for (resource, name), manifest in wanted.items():
         live = seen.children.get((resource, name))
         if live is None:

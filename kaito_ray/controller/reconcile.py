@@ -16,7 +16,7 @@ from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce
 from kaito_ray.controller.act import act
-from kaito_ray.controller.decide import Action, decide, dismantle
+from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
@@ -56,13 +56,15 @@ async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str 
     seen = await observe(cluster, manifest, workspace, settings)
     if seen.deleting:
         return await _delete(cluster, seen, now)
+    # Before the first child: nothing may be left behind by a deletion that nobody held up.
+    manifest = await act(cluster, hold(seen), manifest)
     try:
         if faults:
             raise faults[0]
         require_ours(seen)
         planned = plan(seen, settings, pinned_image=pinned_image(seen))
         steps = decide(seen, desired(planned.inputs, seen))
-        stored = await act(cluster, steps, manifest)
+        await act(cluster, steps, manifest)
     except UserError as error:
         await _tell(
             cluster,
@@ -73,7 +75,7 @@ async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str 
         )
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     status = serving_status(seen, planned, settings, now=now)
-    await _tell(cluster, stored, status, announce.of_serving(workspace.status, status, planned, steps), now)
+    await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
     return RESYNC_S
 
 

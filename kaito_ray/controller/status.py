@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import Condition, State, WorkspaceStatus
@@ -78,9 +79,19 @@ def deleting_status(seen: Observed, *, now: str) -> WorkspaceStatus:
     else:
         message = "deleting: waiting for Karpenter to return the machines"
     old = seen.workspace.status
-    kept = [condition for condition in old.conditions if condition.type != c.WORKSPACE_DELETING]
-    found = [*kept, _condition(c.WORKSPACE_DELETING, True, c.DELETING_REASON, message)]
-    return old.model_copy(update={"conditions": _dated(found, seen, now), "reason": message})
+    kept = [condition for condition in old.conditions if condition.type not in (*_OF_SERVING, c.WORKSPACE_DELETING)]
+    gone = [
+        _condition(condition.type, False, c.DELETING_REASON, message)
+        for condition in old.conditions
+        if condition.type in _OF_SERVING
+    ]
+    found = [*kept, *gone, _condition(c.WORKSPACE_DELETING, True, c.DELETING_REASON, message)]
+    update = {"conditions": _dated(found, seen, now), "reason": message, "state": _state(False, old), "endpoint": None}
+    return old.model_copy(update=update)
+
+
+_OF_SERVING: Final = (c.INFERENCE_READY, c.WORKSPACE_READY, c.WORKSPACE_SUCCEEDED)
+"""Conditions that end as soon as a deletion begins."""
 
 
 def endpoint(seen: Observed, settings: Settings) -> str | None:

@@ -1,0 +1,371 @@
+"""Whole stories over a cluster in memory, in which the test plays KubeRay and Karpenter."""
+
+from typing import Any
+
+import pytest
+
+from kaito_ray.controller.desired import APPLIED
+from kaito_ray.controller.queue import Key
+from kaito_ray.controller.reconcile import reconcile
+from kaito_ray.controller.settings import Settings
+from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
+from kaito_ray.kube.cluster import (
+    CONFIG_MAPS,
+    EVENTS,
+    NODE_CLAIMS,
+    NODE_POOLS,
+    NODES,
+    PODS,
+    RAY_SERVICES,
+    SECRETS,
+    SERVICES,
+    WORKSPACES,
+    Manifest,
+    Resource,
+)
+from kaito_ray.testing.builders import (
+    TUNING,
+    node,
+    node_claim,
+    pending_ray_service_status,
+    ready_ray_service_status,
+    workspace,
+)
+from kaito_ray.testing.fake_cluster import FakeCluster, Write
+
+LOCAL = Settings(provider="local", worker_image="registry.example.com/worker:1")
+KEY = Key("default", "smol")
+NOW = "2026-01-01T00:00:00Z"
+LATER = "2026-01-02T00:00:00Z"
+
+
+class Stage:
+    """One Workspace in a cluster, and what happens to it."""
+
+    def __init__(self, settings: Settings = LOCAL) -> None:
+        self.cluster = FakeCluster()
+        self.settings = settings
+
+    async def given(self, manifest: Manifest | None = None, *nodes: Manifest) -> "Stage":
+        for one in nodes or (node(),):
+            await self.cluster.create(NODES, one)
+        await self.cluster.create(WORKSPACES, manifest or workspace())
+        return self
+
+    async def reconciled(self, *, now: str = NOW) -> Manifest:
+        """Reconcile once; return the Workspace."""
+        await reconcile(self.cluster, KEY, self.settings, now=now)
+        return await self.get(WORKSPACES, "smol")
+
+    async def get(self, resource: Resource, name: str) -> Manifest:
+        found = await self.cluster.get(resource, name, "default")
+        assert found is not None, f"{resource.kind} {name} is missing"
+        return found
+
+    async def set_status(self, resource: Resource, name: str, status: Manifest) -> None:
+        await self.cluster.replace_status(resource, {**await self.get(resource, name), "status": status})
+
+    async def provisioned(self) -> None:
+        """Play Karpenter."""
+        await self.cluster.create(NODE_CLAIMS, node_claim("default-smol"))
+
+    async def serving(self) -> Manifest:
+        """Play everybody until the model answers."""
+        await self.reconciled()
+        await self.provisioned()
+        await self.set_status(RAY_SERVICES, "smol", ready_ray_service_status())
+        ingress = [{"ip": "127.0.0.1", "ports": [{"port": 31000, "protocol": "TCP"}]}]
+        await self.set_status(SERVICES, "smol", {"loadBalancer": {"ingress": ingress}})
+        return await self.reconciled()
+
+    async def events(self) -> list[str]:
+        return sorted(event["reason"] for event in await self.cluster.list(EVENTS))
+
+
+def conditions(manifest: Manifest) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in manifest["status"]["conditions"]}
+
+
+def condition(manifest: Manifest, type_: str) -> dict[str, Any]:
+    (found,) = [c for c in manifest["status"]["conditions"] if c["type"] == type_]
+    return dict(found)
+
+
+async def test_a_new_workspace_gets_its_children_and_a_plan() -> None:
+    stage = await Stage().given()
+    seen = await stage.reconciled()
+    created = [(w.kind, w.name) for w in stage.cluster.writes if w.verb == "create" and w.kind != "Event"]
+    assert created[2:] == [
+        ("NodePool", "default-smol"),
+        ("Secret", "smol-keys"),
+        ("Secret", "smol-registry"),
+        ("Service", "smol"),
+        ("RayService", "smol"),
+    ]
+    assert seen["metadata"]["finalizers"] == ["workspace.finalizer.kaito.sh"]
+    assert seen["status"]["plan"]["instanceType"] == "local"
+    assert seen["status"]["state"] == "Pending"
+    assert seen["status"]["targetNodeCount"] == 1
+    assert await stage.events() == ["Planned", "ServingStarted"]
+
+
+async def test_it_becomes_ready_when_machines_model_and_address_are_there() -> None:
+    stage = await Stage().given()
+    seen = await stage.serving()
+    assert set(conditions(seen).values()) == {"True"}
+    assert seen["status"]["state"] == "Ready"
+    assert seen["status"]["endpoint"] == "http://127.0.0.1:31000"
+    assert seen["status"]["workerNodes"] == ["node-a"]
+    assert "reason" not in seen["status"]
+    assert "ModelReady" in await stage.events()
+
+
+async def test_nothing_is_written_when_nothing_changed() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    before = len(stage.cluster.writes)
+    await stage.reconciled(now=LATER)
+    assert stage.cluster.writes[before:] == []
+
+
+async def test_a_condition_keeps_its_date_until_its_status_flips() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    await stage.set_status(RAY_SERVICES, "smol", ready_ray_service_status(application="UNHEALTHY"))
+    seen = await stage.reconciled(now=LATER)
+    assert condition(seen, "NodesReady")["lastTransitionTime"] == NOW
+    assert condition(seen, "InferenceReady")["lastTransitionTime"] == LATER
+    assert seen["status"]["state"] == "NotReady"
+    assert seen["status"]["endpoint"] == "http://127.0.0.1:31000"
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [(SERVICES, "smol"), (SECRETS, "smol-keys"), (NODE_POOLS, "default-smol"), (RAY_SERVICES, "smol")],
+)
+async def test_a_child_that_was_deleted_by_hand_is_made_again(resource: Resource, name: str) -> None:
+    stage = await Stage().given()
+    await stage.reconciled()
+    await stage.cluster.delete(resource, name, "default")
+    await stage.reconciled()
+    await stage.get(resource, name)
+
+
+async def test_a_child_that_was_edited_by_hand_is_put_right() -> None:
+    stage = await Stage().given()
+    await stage.reconciled()
+    service = await stage.get(SERVICES, "smol")
+    service["spec"]["selector"] = {"app": "mine"}
+    await stage.cluster.replace(SERVICES, service)
+    await stage.reconciled()
+    assert (await stage.get(SERVICES, "smol"))["spec"]["selector"]["kaito.sh/workspace"] == "smol"
+
+
+async def test_what_the_api_server_adds_to_a_child_is_left_alone() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    service = await stage.get(SERVICES, "smol")
+    service["spec"] |= {"clusterIP": "10.0.0.7", "sessionAffinity": "None"}
+    await stage.cluster.replace(SERVICES, service)
+    before = len(stage.cluster.writes)
+    await stage.reconciled()
+    assert stage.cluster.writes[before:] == []
+
+
+async def test_a_newer_operator_does_not_touch_what_is_served() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    stage.settings = Settings(provider="local", worker_image="registry.example.com/worker:2")
+    before = len(stage.cluster.writes)
+    await stage.reconciled()
+    assert stage.cluster.writes[before:] == []
+
+
+async def test_an_edit_reaches_the_ray_service_with_the_image_it_was_first_served_with() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    stage.settings = Settings(provider="local", worker_image="registry.example.com/worker:2")
+    edited = await stage.get(WORKSPACES, "smol")
+    edited["inference"]["preset"]["revision"] = "abc"
+    await stage.cluster.replace(WORKSPACES, edited)
+    await stage.reconciled()
+    service = await stage.get(RAY_SERVICES, "smol")
+    assert "revision: abc" in service["spec"]["serveConfigV2"]
+    assert "worker:1" in service["metadata"]["annotations"][APPLIED]
+    assert "ServingChanged" in await stage.events()
+
+
+async def test_a_missing_config_is_named_and_noticed_when_it_appears() -> None:
+    stage = await Stage().given(workspace(inference={"config": "mine"}))
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "ConfigMapNotFound"
+    assert "mine" in seen["status"]["reason"]
+    data = {"inference_config.yaml": "vllm:\n  max-model-len: 1024\n"}
+    await stage.cluster.create(CONFIG_MAPS, {"metadata": {"name": "mine", "namespace": "default"}, "data": data})
+    seen = await stage.reconciled()
+    assert seen["status"]["plan"]["contextLengthTokens"] == 1024
+    assert "max_model_len: 1024" in (await stage.get(RAY_SERVICES, "smol"))["spec"]["serveConfigV2"]
+
+
+async def test_a_bad_edit_leaves_what_is_served_alone_and_says_so() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    edited = await stage.get(WORKSPACES, "smol")
+    edited["inference"]["config"] = "missing"
+    await stage.cluster.replace(WORKSPACES, edited)
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["status"] == "True"
+    assert seen["status"]["state"] == "Ready"
+    assert "missing" in seen["status"]["reason"]
+    await stage.get(RAY_SERVICES, "smol")
+
+
+async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
+    stage = await Stage().given(workspace(inference=None, tuning=TUNING))
+    seen = await stage.reconciled()
+    assert condition(seen, "JobStarted")["reason"] == "NotYetSupported"
+    assert condition(seen, "JobStarted")["message"].startswith("tuning: ")
+    assert await stage.cluster.list(RAY_SERVICES) == []
+    assert await stage.events() == ["NotYetSupported"]
+
+
+async def test_a_refusal_is_told_once() -> None:
+    stage = await Stage().given(workspace(inference={"preset": {"name": "no-such-model"}}))
+    await stage.reconciled()
+    before = len(stage.cluster.writes)
+    await stage.reconciled()
+    assert stage.cluster.writes[before:] == []
+
+
+async def test_a_model_that_is_too_big_does_not_fit() -> None:
+    stage = await Stage().given(workspace(inference={"preset": {"name": "phi-4"}}), node(memory="8Gi"))
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "DoesNotFit"
+    assert len(seen["status"]["reason"]) <= 100
+
+
+async def test_a_gpu_that_is_not_here_is_substituted_by_name() -> None:
+    stage = await Stage().given(workspace(resource={"instanceType": "Standard_NC24ads_A100_v4"}))
+    seen = await stage.reconciled()
+    assert seen["status"]["plan"]["requestedInstanceType"] == "Standard_NC24ads_A100_v4"
+    assert "InstanceTypeSubstituted" in await stage.events()
+
+
+async def test_a_failed_deployment_is_told_with_serves_words() -> None:
+    stage = await Stage().given()
+    await stage.reconciled()
+    message = "Traceback (most recent call last):\n  File x\nOSError: no space left on device\n"
+    failed = {"status": "DEPLOY_FAILED", "message": message}
+    await stage.set_status(RAY_SERVICES, "smol", pending_ray_service_status(failed))
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "DeployFailed"
+    assert "OSError: no space left on device" in condition(seen, "InferenceReady")["message"]
+    assert "DeployFailed" in await stage.events()
+
+
+async def test_somebody_elses_service_of_that_name_is_not_touched() -> None:
+    stage = await Stage().given()
+    await stage.cluster.create(SERVICES, {"metadata": {"name": "smol", "namespace": "default"}, "spec": {}})
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "NameTaken"
+    assert (await stage.get(SERVICES, "smol"))["spec"] == {}
+
+
+async def test_a_workspace_with_kaitos_children_is_left_alone() -> None:
+    stage = await Stage().given()
+    owner = {"uid": (await stage.get(WORKSPACES, "smol"))["metadata"]["uid"]}
+    await stage.cluster.create(
+        SERVICES, {"metadata": {"name": "smol", "namespace": "default", "ownerReferences": [owner]}, "spec": {}}
+    )
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "ManagedByKaito"
+
+
+async def test_deletion_stops_ray_then_returns_machines_then_lets_go() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    labels = {"kaito.sh/workspace": "smol"}
+    await stage.cluster.create(PODS, {"metadata": {"name": "head", "namespace": "default", "labels": labels}})
+    await stage.cluster.delete(WORKSPACES, "smol", "default")
+
+    seen = await stage.reconciled()
+    assert condition(seen, "WorkspaceDeleting")["status"] == "True"
+    assert condition(seen, "InferenceReady")["status"] == "False"
+    assert "endpoint" not in seen["status"]
+    assert await stage.cluster.list(RAY_SERVICES) == []
+    seen = await stage.reconciled()
+    assert seen["status"]["reason"] == "deleting: waiting for the pods to end"
+    assert len(await stage.cluster.list(NODE_POOLS)) == 1
+
+    await stage.cluster.delete(PODS, "head", "default")
+    await stage.reconciled()
+    assert await stage.cluster.list(NODE_POOLS) == []
+    seen = await stage.reconciled()
+    assert seen["status"]["reason"] == "deleting: waiting for Karpenter to return the machines"
+
+    await stage.cluster.delete(NODE_CLAIMS, "default-smol-claim")
+    await reconcile(stage.cluster, KEY, stage.settings, now=NOW)
+    assert await stage.cluster.list(WORKSPACES) == []
+    assert await stage.cluster.list(SERVICES) == []
+    assert "Deleting" in await stage.events()
+
+
+async def test_a_workspace_that_cannot_be_read_is_refused_and_can_be_deleted() -> None:
+    stage = await Stage().given(workspace(inference={"adapters": "none"}))
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["message"].startswith("inference.adapters")
+    await stage.cluster.delete(WORKSPACES, "smol", "default")
+    await reconcile(stage.cluster, KEY, stage.settings, now=NOW)
+    assert await stage.cluster.list(WORKSPACES) == []
+
+
+async def test_a_workspace_that_is_gone_needs_nothing() -> None:
+    assert await reconcile(FakeCluster(), KEY, LOCAL) is None
+
+
+@pytest.mark.parametrize("error", [Conflict("changed"), ApiUnavailable("gone")])
+async def test_what_passes_by_itself_is_left_to_the_queue(error: Exception) -> None:
+    stage = await Stage().given()
+    stage.cluster.fail_next(error)  # type: ignore[arg-type]
+    with pytest.raises(type(error)):
+        await stage.reconciled()
+
+
+async def test_what_the_api_server_refuses_is_said_and_tried_again_soon() -> None:
+    stage = await Stage().given()
+
+    async def refuse(*_: Any) -> Manifest:
+        raise ApiRefused("rayservices.ray.io is not known to the API server; is its CRD installed?")
+
+    create, stage.cluster.create = stage.cluster.create, refuse  # type: ignore[method-assign]
+    again = await reconcile(stage.cluster, KEY, LOCAL, now=NOW)
+    stage.cluster.create = create  # type: ignore[method-assign]
+    assert again == 30.0
+    seen = await stage.get(WORKSPACES, "smol")
+    assert condition(seen, "InferenceReady")["reason"] == "ApiRefused"
+
+
+async def test_writes_are_in_an_order_that_survives_a_crash_after_each() -> None:
+    """Whatever is missing is made by the next pass: the passes differ from one pass only in when they write."""
+    whole = await Stage().given()
+    await whole.reconciled()
+    expected = {w for w in whole.cluster.writes if w.kind != "Event"}
+    broken = await Stage().given()
+    for _ in range(len(expected) + 4):
+        writes = len(broken.cluster.writes)
+        create = broken.cluster.create
+
+        async def once(resource: Resource, manifest: Manifest, create: Any = create, writes: int = writes) -> Manifest:
+            if len(broken.cluster.writes) > writes:
+                raise ApiUnavailable("crashed")
+            return await create(resource, manifest)
+
+        broken.cluster.create = once  # type: ignore[method-assign]
+        try:
+            await broken.reconciled()
+        except ApiUnavailable:
+            pass
+        finally:
+            broken.cluster.create = create  # type: ignore[method-assign]
+    assert {w for w in broken.cluster.writes if w.kind != "Event"} >= expected
+    assert Write("create", "RayService", "smol") in broken.cluster.writes

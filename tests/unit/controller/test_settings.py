@@ -1,0 +1,33 @@
+"""Flags and their environment variables."""
+
+from pathlib import Path
+
+import pytest
+
+from kaito_ray.controller.settings import Settings, from_arguments
+
+
+def test_flags_win_over_variables_and_variables_over_defaults() -> None:
+    environ = {"KAITO_RAY_WORKER_IMAGE": "from-env", "KAITO_RAY_PROVIDER": "aws"}
+    found = from_arguments(["--worker-image", "from-flag", "--kubeconfig", "/k"], environ)
+    assert (found.worker_image, found.provider, found.kubeconfig) == ("from-flag", "aws", Path("/k"))
+
+
+def test_without_anything_it_is_a_pod_in_a_cluster() -> None:
+    found = from_arguments([], {})
+    assert (found.kubeconfig, found.namespaces, found.webhook_service) == (None, (), None)
+
+
+def test_namespaces_are_a_list() -> None:
+    assert from_arguments(["--namespaces", "a, b,"], {}).namespaces == ("a", "b")
+
+
+def test_an_unknown_provider_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        from_arguments(["--provider", "gcp"], {})
+    assert "gcp" in capsys.readouterr().err
+
+
+def test_nodes_of_ones_own_need_no_node_class() -> None:
+    assert Settings(provisioner="byo").node_class is None
+    assert Settings(provider="aws").node_class is not None
