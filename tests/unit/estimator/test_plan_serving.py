@@ -180,8 +180,8 @@ def test_when_none_fits_each_says_why() -> None:
 def test_without_a_wish_one_machine_with_the_least_gpu_memory_is_the_cheapest() -> None:
     found = cheapest(find("llama-3.3-70b-instruct"), machines("azure"), ServingOptions())
     assert found.nodes == 1
-    assert found.machine.instance_type == "Standard_NC48ads_A100_v4"
-    assert found.why[0].startswith("Standard_NC48ads_A100_v4: the fewest machines, then the least GPU memory, of ")
+    assert found.machine.instance_type == "Standard_NC80adis_H100_v5"
+    assert found.why[0].startswith("Standard_NC80adis_H100_v5: the fewest machines, then the least GPU memory, of ")
 
 
 def test_prices_decide_where_every_machine_has_one() -> None:
