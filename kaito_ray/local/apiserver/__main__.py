@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import logging
 import os
 import socket
@@ -28,8 +29,18 @@ def main() -> int:
     os.umask(0o077)
     home: Path = arguments.home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "apiserver.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"an API server runs in {home} already; end it first", file=sys.stderr)
+            return 1
+        return _run(home, arguments.port)
+
+
+def _run(home: Path, port: int | None) -> int:
     try:
-        listener = _listener(home, arguments.port)
+        listener = _listener(home, port)
     except OSError as error:
         print(f"cannot listen on 127.0.0.1: {error}; give another --port, or end what uses it", file=sys.stderr)
         return 1

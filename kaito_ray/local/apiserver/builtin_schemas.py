@@ -85,6 +85,8 @@ def _named(name: str, found: Mapping[str, Any], converted: dict[str, Schema]) ->
     if name not in converted:
         target = converted[name] = {}
         target.update(_converted(found[name], name, found, converted))
+        if "properties" in target:
+            target["title"] = name.rpartition(".")[2]
     return converted[name]
 
 

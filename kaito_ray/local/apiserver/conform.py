@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -98,14 +99,31 @@ def _check_kind(manifest: Manifest, kind: Kind) -> None:
 def _check_types(value: Manifest, found: schema.Schema, kind: Kind, path: str) -> None:
     for error in schema.structure(value, found, path):
         if error.type == "FieldValueTypeInvalid":
-            is_a = error.body.split('"')[1]
-            wanted = error.body.partition(" must be of type ")[2].partition(":")[0]
-            where = f"{kind.kind}.{error.field}"
-            text = f"json: cannot unmarshal {_GO.get(is_a, is_a)} into Go struct field {where} of type {_GO_TYPES.get(wanted, wanted)}"
-            raise _undecodable(kind, text)
+            is_a, wanted = error.body.split('"')[1], error.body.partition(" must be of type ")[2].partition(":")[0]
+            where, form = _go_field(found, kind, path, error.field)
+            types = {
+                "integer": form or "int64",
+                "boolean": "bool",
+                "array": "slice",
+                "object": "map",
+                "number": "float64",
+            }
+            went = f"Go struct field {where} of type {types.get(wanted, wanted)}"
+            raise _undecodable(kind, f"json: cannot unmarshal {_GO.get(is_a, is_a)} into {went}")
 
 
-_GO_TYPES: Final = {"integer": "int64", "boolean": "bool", "array": "slice", "object": "map", "number": "float64"}
+def _go_field(found: schema.Schema, kind: Kind, root: str, path: str) -> tuple[str, str]:
+    """Return a field as Go names it: the innermost struct, then the path without indices and keys; and its format."""
+    struct, names, here = found.get("title", kind.kind), [root] if root else [], found
+    for step in re.findall(r"[^.\[\]]+", path.removeprefix(f"{root}.") if root else path):
+        properties = here.get("properties") or {}
+        if step in properties:
+            struct, here = here.get("title", struct), properties[step]
+            names.append(step)
+        else:
+            inner = here.get("items") if step.isdigit() and "items" in here else here.get("additionalProperties")
+            here = inner if isinstance(inner, Mapping) else {}
+    return f"{struct}.{'.'.join(names)}", here.get("format", "")
 
 
 def _go(value: Any) -> str:
