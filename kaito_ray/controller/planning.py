@@ -9,12 +9,12 @@ from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.load import find
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.observe import Observed
-from kaito_ray.controller.offers import Offer, offer
+from kaito_ray.controller.offers import Offer, is_ready, offer
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
 from kaito_ray.estimator.options import ServingOptions
-from kaito_ray.estimator.plan import ServingPlan, choose, plan_serving
+from kaito_ray.estimator.plan import ServingPlan, cheapest, choose, plan_serving
 from kaito_ray.render import inference_config
 from kaito_ray.render.inference_config import InferenceConfig
 from kaito_ray.render.inputs import ServingInputs
@@ -57,7 +57,10 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     _require_access(preset, spec)
     options = serving_options(spec, config)
     offered = offer(workspace.resource, seen.nodes, settings)
-    chosen = choose(preset, offered.machines, options)
+    if _nodes_exist(settings):
+        options = replace(options, max_nodes=sum(map(is_ready, seen.nodes)))
+    pick = choose if _names_a_machine(workspace) or _nodes_exist(settings) else cheapest
+    chosen = pick(preset, offered.machines, options)
     chosen = replace(chosen, requested_instance_type=offered.requested)
     alike = _alike(chosen, preset, offered.machines, options)
     return Planned(
@@ -90,6 +93,15 @@ def _require_access(preset: ModelPreset, spec: InferenceSpec) -> None:
             "inference.preset.presetOptions.modelAccessSecret",
             f"{preset.name} is gated: name a Secret whose key HF_TOKEN holds a token that may read {preset.source.hub}",
         )
+
+
+def _nodes_exist(settings: Settings) -> bool:
+    """Whether the machines are there already, so that no more can be had."""
+    return settings.provider == "local" or settings.provisioner == "byo"
+
+
+def _names_a_machine(workspace: Workspace) -> bool:
+    return bool(workspace.resource.instance_type or workspace.resource.instance_types)
 
 
 def _lists(workspace: Workspace) -> bool:

@@ -46,6 +46,8 @@ def engine_args(inputs: ServingInputs) -> dict[str, Any]:
             args["pipeline_parallel_size"] = plan.pipeline_parallel
     else:
         args["kv_cache_memory_bytes"] = plan.memory.kv_cache_bytes
+    if plan.max_batched_tokens:
+        args["max_num_batched_tokens"] = plan.max_batched_tokens
     for name in ("max_num_batched_tokens", "max_lora_rank"):
         if name in options.planned:
             args[name] = options.planned[name]
