@@ -25,16 +25,26 @@ _PREFIX: Final = "base_model.model."
 _TENSOR = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_A|embedding_B|A|B)(?:\.default)?(?:\.weight)?")
 _DTYPES: Final = {"F32", "F16", "BF16"}
 _PLAIN_DTYPES: Final = {*_DTYPES, "F8_E4M3", "F8_E5M2"}
-_UNSUPPORTED: Final = {
+UNSUPPORTED: Final = {
     "use_dora": "DoRA",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "BD-LoRA",
+    "alora_invocation_tokens": "activated LoRA (alora_invocation_tokens)",
+    "arrow_config": "Arrow routing",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+    "velora_config": "VeLoRA",
+    "megatron_config": "Megatron layers",
+    "layer_replication": "replicated layers",
     "modules_to_save": "fully trained modules (modules_to_save)",
     "lora_bias": "a bias in the LoRA layers (lora_bias)",
     "trainable_token_indices": "trained token embeddings (trainable_token_indices)",
     "rank_pattern": "a rank for each module (rank_pattern), which vLLM would scale wrongly",
     "alpha_pattern": "an alpha for each module (alpha_pattern), which vLLM would ignore",
-    "megatron_config": "Megatron layers",
-    "layer_replication": "replicated layers",
 }
+"""Fields of peft's config that ask for more than plain LoRA when they are set."""
+_CHANGES_BASE: Final = ("pissa", "corda", "olora", "loftq", "lora_ga", "mica")
+"""Values of `init_lora_weights` with which peft subtracts the start of the update from the base model's weights."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,14 @@ def _check_config(config: Mapping[str, Any], base: Base) -> None:
         )
     if config.get("bias", "none") != "none":
         raise AdapterRefused(f"bias is {config['bias']!r}; only adapters tuned with bias none can be served")
-    for key, words in _UNSUPPORTED.items():
+    for key, words in UNSUPPORTED.items():
         if config.get(key):
             raise AdapterRefused(f"it has {words}; the engine serves plain LoRA only")
+    if str(config.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
+        raise AdapterRefused(
+            f"init_lora_weights is {config['init_lora_weights']!r}, which changes the base model too; save it as plain "
+            "LoRA (peft: save_pretrained(..., path_initial_model_for_weight_conversion=...))"
+        )
     _check_base_name(config.get("base_model_name_or_path"), base.names)
 
 

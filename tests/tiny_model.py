@@ -1,0 +1,63 @@
+"""A model of two layers with random weights, and LoRA adapters for it, made by transformers and peft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+VOCABULARY = 256
+_EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def make_base(folder: Path) -> Path:
+    """Write a float32 Llama of 2 layers; return its folder."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        # Larger than usual, so that what the layers do is seen in the answer.
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(base: Path, folder: Path, *, seed: int, **options: Any) -> Path:
+    """Write a LoRA adapter of every linear layer, with random weights that matter; return its folder."""
+    torch.manual_seed(seed)
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules=_EVERY_LAYER, task_type="CAUSAL_LM", **options)
+    model = get_peft_model(load(base), lora)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+def load(base: Path) -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+
+
+@torch.inference_mode()
+def next_logprobs(base: Path, prompt: list[int], *, adapter: Path | None = None, strength: float = 1.0) -> torch.Tensor:
+    """Return the log-probability of each token after `prompt`, by transformers and peft alone."""
+    model: Any = load(base)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter).eval()
+        for module in model.modules():
+            if hasattr(module, "scale_layer"):
+                module.scale_layer(strength)
+    logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    return torch.log_softmax(logits.float(), dim=-1)
