@@ -103,7 +103,7 @@ def _match(directory: Path, entries: Mapping[str, bytes]) -> None:
     for name, data in entries.items():
         path = directory / os.path.normpath("/" + name).lstrip("/")
         if not path.is_file() or path.read_bytes() != data:
-            write_private(path, data.decode(errors="surrogateescape"))
+            write_private(path, data)
 
 
 def _value(entry: Mapping[str, Any], pod: Manifest, secret: Lookup, config_map: Lookup) -> str | None:

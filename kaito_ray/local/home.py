@@ -113,13 +113,13 @@ class Home:
             return None
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read; readers see the old text or the new, never a part."""
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write a file that only its owner can read; readers see the old content or the new, never a part."""
     path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

@@ -162,7 +162,7 @@ class Karpenter:
             try:
                 await self._pool(pool, has)
             except TransientError as error:
-                log.info("will be tried again: %s", error, extra={"pool": pool["metadata"]["name"]})
+                log.info("NodePool %s will be tried again: %s", pool["metadata"]["name"], error)
 
     async def _pool(self, pool: Manifest, has: Mapping[str, str]) -> None:
         claims = self.objects.owned(NODE_CLAIMS, pool)

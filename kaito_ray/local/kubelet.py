@@ -128,7 +128,7 @@ class Kubelet:
         except ray_head.PortsTaken as error:
             await self._objects.replace_status(PODS, pod, pod_status.failed_status(pod, error.reason, str(error)))
             return None
-        log.info("Ray head started", extra={"pod": pod["metadata"]["name"], "pid": process.pid})
+        log.info("Ray head of %s started, pid %d", pod["metadata"]["name"], process.pid)
         return replace(
             known,
             state=pod_status.running(timestamp()),
@@ -156,7 +156,7 @@ class Kubelet:
                 continue
             if record:
                 head = RayHead(record["uid"], directory, RayPorts(record["firstPort"]))
-                log.info("ending a Ray cluster without a pod", extra={"cluster": directory.name})
+                log.info("ending Ray cluster %s, which has no pod", directory.name)
                 await asyncio.to_thread(self._heads.stop, head)
             shutil.rmtree(directory, ignore_errors=True)
         for directory in self._home.pods.iterdir():

@@ -113,9 +113,9 @@ async def _repeat(name: str, objects: Objects, reconcile: Callable[[], Awaitable
         try:
             await reconcile()
         except TransientError as error:
-            log.info("will be tried again: %s", error, extra={"part": name})
+            log.info("%s will be tried again: %s", name, error)
         except Exception:
-            log.exception("a pass failed; the next one follows", extra={"part": name})
+            log.exception("%s: a pass failed; the next one follows", name)
 
 
 async def _main(home: Home) -> None:

@@ -183,6 +183,14 @@ def cluster_status(cluster: Manifest, pod: Manifest | None, message: str = "") -
     return _updated(before, status)
 
 
+def beyond_one_machine(cluster: Manifest) -> str:
+    """Return why the cluster cannot be carried out here, or nothing."""
+    groups = [g for g in cluster["spec"].get("workerGroupSpecs", []) if g.get("replicas", 0) or g.get("minReplicas", 0)]
+    if not groups:
+        return ""
+    return f"worker group {groups[0].get('groupName')!r} asks for more machines than this one; set its replicas to 0"
+
+
 def _updated(before: Manifest, status: Manifest) -> Manifest:
     """Return the status with the time of its last change, as KubeRay keeps it."""
     same = {k: v for k, v in before.items() if k != "lastUpdateTime"} == {
