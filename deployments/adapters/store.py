@@ -27,6 +27,8 @@ _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
 _RELEASE_AFTER_S: Final = 900.0
 """How long files stay after an adapter is replaced or removed: requests in flight may still make the engine read them."""
+_AT_ONCE: Final = 8
+"""Adapters that are pulled and loaded at the same time; hundreds may be declared."""
 _MEGABYTE: Final = 1_000_000
 
 
@@ -63,8 +65,10 @@ class _Slot:
     wanted: UserAdapter
     status: AdapterStatus
     task: asyncio.Task[None] | None = None
-    served: str | None = None
-    """Version that the engine has."""
+    served: UserAdapter | None = None
+    """The wish that what the engine has answers to."""
+    version: str | None = None
+    """Of what the engine has."""
     entry: Entry | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is ready or has failed for the first time since it was asked for."""
@@ -85,6 +89,7 @@ class AdapterStore:
         self._files = files
         self._base = base
         self._sleep = sleep
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._slots: dict[str, _Slot] = {}
 
     async def converge(self, wanted: Sequence[UserAdapter]) -> None:
@@ -137,18 +142,25 @@ class AdapterStore:
         """Bring the adapter, however often it takes."""
         delay_s = _FIRST_DELAY_S
         while True:
-            state: Literal["Pulling", "Failed"] = "Failed"
+            state: Literal["Ready", "Pulling", "Failed"] = "Failed"
             try:
-                return await self._bring(slot)
-            except (TransientError, ImageNotFound, RegistryDenied) as error:
-                # A push or a rotated Secret mends the last two without a word to us.
-                state = "Pulling" if isinstance(error, TransientError) else "Failed"
+                async with self._turns:
+                    return await self._bring(slot)
+            except TransientError as error:
+                words, again, state = str(error), True, "Pulling"
+            except (ImageNotFound, RegistryDenied) as error:
+                # A push or a rotated Secret mends it without a word to us.
                 words, again = str(error), True
             except KaitoRayError as error:
                 words, again = str(error), False
             except Exception as error:  # One adapter's trouble, a full disk for instance, must not end the replica.
                 logger.exception("adapter failed", extra={"adapter": slot.wanted.name})
                 words, again = f"{type(error).__name__}: {error}", True
+            if slot.served == slot.wanted:
+                # Served as before; only whether its tag moved is not known.
+                state = "Ready"
+            elif slot.served is not None:
+                words += "; until then its earlier version is served"
             if again:
                 words += f"; trying again in {delay_s:.0f} s"
             slot.status = slot.status.model_copy(update={"state": state, "message": words})
@@ -163,7 +175,7 @@ class AdapterStore:
         adapter = slot.wanted
         digest = await self._files.digest(adapter)
         version = f"{digest}*{adapter.strength!r}"
-        if version != slot.served:
+        if version != slot.version:
             slot.status = AdapterStatus(name=adapter.name, state="Pulling", digest=slot.status.digest)
             entry = await self._files.obtain(adapter, digest, _reporter(slot))
             try:
@@ -175,8 +187,9 @@ class AdapterStore:
                 entry.release()
                 raise
             _release_later(slot.entry)
-            slot.entry, slot.served = entry, version
+            slot.entry, slot.version = entry, version
             logger.info("adapter loaded", extra={"adapter": adapter.name, "digest": digest})
+        slot.served = adapter
         slot.status = AdapterStatus(name=adapter.name, state="Ready", digest=digest)
         slot.settled.set()
 

@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from deployments.adapters.cache import Cache
@@ -156,8 +158,22 @@ async def test_a_replacement_that_does_not_fit_leaves_the_old_one_serving(scene:
     await scene.want(adapter())
     before = dict(scene.engine.serving)
     await scene.store.converge([adapter(tag="v2")])
-    await scene.until("a", "Failed")
+    assert "until then its earlier version is served" in (await scene.until("a", "Failed")).message
     assert scene.engine.serving == before
+
+
+async def test_one_that_serves_stays_ready_when_its_tag_cannot_be_looked_up(scene: Scene) -> None:
+    digest = scene.registry.push("v1", PACKED)
+    await scene.want(adapter())
+    scene.registry.meddle = lambda _: httpx.Response(401)
+    status = (await scene.want(adapter()))["a"]
+    assert (status.state, status.digest) == ("Ready", digest)
+    assert "answered 401" in status.message
+    scene.registry.meddle = lambda _: None
+    await scene.sleep.pass_one()
+    async with asyncio.timeout(5):
+        while scene.statuses()["a"].message:
+            await asyncio.sleep(0.001)
 
 
 async def test_the_engines_own_refusal_is_the_adapters(scene: Scene) -> None:
@@ -198,6 +214,25 @@ async def test_a_new_wish_ends_the_old_attempt(scene: Scene) -> None:
     scene.registry.push("v1", PACKED)
     await scene.store.converge([adapter()])
     await scene.until("a", "Ready")
+
+
+async def test_many_come_a_few_at_a_time(scene: Scene) -> None:
+    scene.registry.push("v1", PACKED)
+    under_way, most = 0, 0
+    load = scene.engine.load
+
+    async def slow_load(*args: Any, **kwargs: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        await load(*args, **kwargs)
+        under_way -= 1
+
+    scene.engine.load = slow_load
+    statuses = await scene.want(*(adapter(f"a{number}") for number in range(40)))
+    assert {status.state for status in statuses.values()} == {"Ready"}
+    assert most <= 8
 
 
 async def test_files_in_use_are_not_evicted_and_stay_for_requests_in_flight(scene: Scene) -> None:
