@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,6 +83,11 @@ class Server:
             return _refusal(error)
         except ClientDisconnect:
             return Response(status_code=499)
+        except RecursionError:
+            return _refusal(status.bad_request("the object provided is nested too deeply"))
+        except sqlite3.OperationalError as error:
+            _log.exception("the database cannot be written")
+            return _refusal(status.internal(f"{self.home / 'apiserver.db'} cannot be read or written: {error}"))
         except Exception:
             # The client must get a Status whatever breaks here; the trace goes to the log.
             _log.exception("request failed", extra={"path": request.url.path})

@@ -269,6 +269,30 @@ def _check_lease(manifest: Manifest, old: Mapping[str, Any] | None) -> list[Fiel
     return []
 
 
+def _check_webhooks(manifest: Manifest, old: Mapping[str, Any] | None) -> list[FieldError]:
+    del old
+    errors: list[FieldError] = []
+    for index, hook in enumerate(manifest.get("webhooks") or ()):
+        where = f"webhooks[{index}]"
+        if hook.get("name", "").count(".") < 2:
+            words = "should be a domain with at least three segments separated by dots"
+            errors.append(invalid_value(f"{where}.name", hook.get("name", ""), words))
+        if hook.get("sideEffects") not in ("None", "NoneOnDryRun"):
+            errors.append(required(f"{where}.sideEffects", "must specify one of None, NoneOnDryRun"))
+        if "v1" not in (hook.get("admissionReviewVersions") or ()):
+            errors.append(required(f"{where}.admissionReviewVersions", "must specify one of v1, v1beta1"))
+        if not 1 <= hook["timeoutSeconds"] <= 30:
+            words = "the timeout value must be between 1 and 30 seconds"
+            errors.append(invalid_value(f"{where}.timeoutSeconds", hook["timeoutSeconds"], words))
+        config = hook.get("clientConfig") or {}
+        if ("url" in config) == ("service" in config):
+            errors.append(required(f"{where}.clientConfig", "exactly one of url or service is required"))
+        elif "url" in config and not config["url"].startswith("https://"):
+            words = "'https' is the only allowed URL scheme"
+            errors.append(invalid_value(f"{where}.clientConfig.url", config["url"], words))
+    return errors
+
+
 def _check_event(manifest: Manifest, old: Mapping[str, Any] | None) -> list[FieldError]:
     del old
     involved = (manifest.get("involvedObject") or {}).get("namespace", "")
@@ -293,4 +317,5 @@ _CHECKS: Final[Mapping[str, Callable[[Manifest, Mapping[str, Any] | None], list[
     resources.POD.key: _check_pod,
     resources.LEASE.key: _check_lease,
     resources.EVENT.key: _check_event,
+    resources.WEBHOOK.key: _check_webhooks,
 }

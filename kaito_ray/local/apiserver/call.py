@@ -104,8 +104,6 @@ def decoded(body: bytes, content_type: str) -> Manifest:
         parsed = parse(body)
     except protobuf.Unreadable as error:
         raise unsupported_media_type(str(error)) from error
-    except RecursionError as error:
-        raise bad_request("the object provided is nested too deeply") from error
     except ValueError as error:
         raise bad_request(f"the object provided is unrecognized (must be of type object): {error}") from error
     if not isinstance(parsed, dict):
@@ -122,9 +120,26 @@ def _yaml(body: bytes) -> Any:
         raise ValueError(str(error)) from error
 
 
+def parsed_json(body: bytes) -> Any:
+    """Return what the JSON says.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parsed = json.loads(body, parse_constant=_no_constant)
+    if b"\\u" in body:
+        # Half of a surrogate pair is no character, and could not be stored; UnicodeEncodeError is a ValueError.
+        json.dumps(parsed, ensure_ascii=False).encode()
+    return parsed
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 _PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
-    "application/json": json.loads,
-    "": json.loads,
+    "application/json": parsed_json,
+    "": parsed_json,
     "application/yaml": _yaml,
     "text/yaml": _yaml,
     protobuf.CONTENT_TYPE: protobuf.decode,

@@ -216,7 +216,7 @@ def _check(
         variables["oldSelf"] = before
     where = path + (rule.get("fieldPath") or "") if path else (rule.get("fieldPath") or "").removeprefix(".")
     try:
-        holds = _run(rule["rule"], variables)
+        holds = run(rule["rule"], variables)
     except Exception as error:
         # Whatever fails inside a rule is the rule's own failure to hold, with the reason; so it is on a real cluster.
         text = f"rule evaluation error: {_reason(error)} evaluating rule: {message_of(rule, variables)}"
@@ -249,7 +249,7 @@ def message_of(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     expression = rule.get("messageExpression")
     if expression:
         try:
-            text = _run(expression, dict(variables))
+            text = run(expression, dict(variables))
         except Exception:
             text = None  # falls back to the written message, as on a real cluster
         if isinstance(text, str) and text.strip() and "\n" not in text:
@@ -258,7 +258,8 @@ def message_of(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     return message or f"failed rule: {' '.join(rule['rule'].split())}"
 
 
-def _run(expression: str, variables: dict[str, Any]) -> Any:
+def run(expression: str, variables: dict[str, Any]) -> Any:
+    """Return what the expression says of the variables; whatever it raises comes through."""
     import cel
 
     from kaito_ray.local.apiserver import cel_functions

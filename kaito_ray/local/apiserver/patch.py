@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from kaito_ray.local.apiserver import call
 from kaito_ray.local.apiserver.resources import Kind
 from kaito_ray.local.apiserver.status import (
     ApiError,
@@ -66,7 +67,7 @@ def apply(content_type: str, body: bytes, current: Manifest, kind: Kind, schema:
 
 def _parsed(body: bytes, wanted: type) -> Any:
     try:
-        parsed = json.loads(body)
+        parsed = call.parsed_json(body)
     except ValueError as error:
         raise bad_request(f"error decoding patch: {error}") from error
     if not isinstance(parsed, wanted):

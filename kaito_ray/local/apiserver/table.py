@@ -98,13 +98,16 @@ def _pod(pod: Manifest) -> list[Any]:
     spec, status = pod.get("spec", {}), pod.get("status", {})
     states = status.get("containerStatuses") or []
     ready = sum(bool(one.get("ready")) for one in states)
-    restarts = sum(one.get("restartCount", 0) for one in states)
+    restarts = str(sum(one.get("restartCount", 0) for one in states))
+    ended = [((one.get("lastState") or {}).get("terminated") or {}).get("finishedAt") for one in states]
+    if restarts != "0" and any(ended):
+        restarts += f" ({ages.since(max(filter(None, ended)))} ago)"
     gates = [gate["conditionType"] for gate in spec.get("readinessGates") or ()]
     return [
         _name(pod),
         f"{ready}/{len(spec.get('containers') or ())}",
         _pod_reason(pod, states),
-        str(restarts),
+        restarts,
         _age(pod),
         status.get("podIP") or "<none>",
         spec.get("nodeName") or "<none>",

@@ -113,6 +113,7 @@ class Writer:
             if not isinstance(patched, dict) or not isinstance(patched.get("metadata"), dict):
                 raise bad_request("the patched object has no metadata")
             manifest = conform.accepted(call, copy.deepcopy(patched), self._schemas, patched=True)
+            manifest["metadata"].setdefault("resourceVersion", current["metadata"]["resourceVersion"])
             self._place(call, manifest["metadata"])
             self._check_version(call, manifest, current)
             try:
