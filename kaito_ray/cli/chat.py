@@ -64,7 +64,7 @@ def chat(
     Without a name it is the only Workspace that is ready. A Workspace with API keys reads one from KAITO_RAY_API_KEY.
     """
     if message == "-" or (message is None and not sys.stdin.isatty()):
-        message = sys.stdin.read()
+        message = sys.stdin.read().strip()
     given = {"temperature": temperature, "max_tokens": max_tokens, "top_p": top_p}
     with _base_url(url, workspace, kubeconfig=kubeconfig, home=home, namespace=namespace) as base_url:
         api = OpenAIApi(base_url, api_key=os.environ.get(API_KEY_VARIABLE))

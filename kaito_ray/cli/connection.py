@@ -27,6 +27,15 @@ class NoCluster(UserError):
     reason = "NoCluster"
 
 
+class NotRunning(NoCluster):
+    """The cluster that is meant is the control plane of this machine, which does not run."""
+
+    reason = "NotRunning"
+
+    def __init__(self) -> None:
+        super().__init__("the control plane of this machine does not run; `kaito-ray up --detach` starts it")
+
+
 @dataclass(frozen=True)
 class Target:
     """A cluster and a namespace in it."""
@@ -44,13 +53,18 @@ def find(*, kubeconfig: Path | None, home: Path | None, namespace: str | None) -
 
     Raises:
         NoCluster: no kubeconfig is named and none lies where one would.
+        NotRunning: it is the control plane of this machine that is meant, and it does not run.
     """
     from kaito_ray.local.home import Home, default_home
 
-    if kubeconfig is not None:
-        return _target(_first_existing(kubeconfig), namespace)
     here = Home((home or default_home()).expanduser().resolve())
-    if here.holder() is not None:
+    runs = here.holder() is not None
+    if kubeconfig is not None:
+        named = _first_existing(kubeconfig)
+        if named.resolve() == here.kubeconfig and not runs:
+            raise NotRunning
+        return _target(named, namespace)
+    if runs:
         return _target(here.kubeconfig, namespace)
     if (usual := Path.home() / ".kube" / "config").is_file():
         return _target(usual, namespace)

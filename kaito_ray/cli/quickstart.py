@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kaito_ray.cli import connection, workspaces
-from kaito_ray.cli.openai_api import OpenAIApi
+from kaito_ray.cli.openai_api import EndpointUnavailable, OpenAIApi
 from kaito_ray.cli.options import HomeOption
 from kaito_ray.errors import KaitoRayError
 
@@ -30,6 +30,7 @@ QUESTION = "What is the capital of France?"
 EXPECTED = "Paris"
 MAX_TOKENS = 32
 KUBECTL_TIMEOUT_S = 60
+_AGAIN_S = 2.0
 
 
 class QuickstartFailed(KaitoRayError):
@@ -59,11 +60,9 @@ def quickstart(
     _step(3, "The Workspace")
     manifest = example(MANIFEST)
     kubectl_apply(target, manifest)
-    _step(4, "Waiting until it serves (the first time, some minutes)")
-    workspace = _wait(target, timeout_s=timeout)
+    _step(4, "Waiting until it serves (about a minute)")
+    base_url, answers = _wait_and_ask(target, timeout_s=timeout)
     _step(5, f"“{QUESTION}”")
-    base_url = workspaces.endpoint(workspace)
-    answers = ask(OpenAIApi(base_url))
     for route, answer in answers.items():
         say(f"  [bold]{route:<22}[/] {_escaped(answer)}")
     require_expected(answers)
@@ -136,11 +135,11 @@ def what_next(kubeconfig: Path, base_url: str) -> str:
     return "\n".join(
         (
             "[bold]Try next[/]",
-            "  kaito-ray chat                       talk to it",
+            "  kaito-ray chat                     talk to it",
+            "  kaito-ray dashboard                the Ray dashboard, and how to sign in",
             f"  export KUBECONFIG={kubeconfig}",
-            "  kubectl get workspace -o wide        and describe, logs, delete, as in any cluster",
-            f"  curl {base_url}/v1/models           any OpenAI client works, with base URL {base_url}/v1",
-            "  kaito-ray dashboard                  the Ray dashboard, and how to sign in",
+            "  kubectl get workspace -o wide      and describe, logs, delete, as in any cluster",
+            f"  any OpenAI client, with the base URL {base_url}/v1",
             "[bold]Stop[/]",
             "  kaito-ray down",
         )
@@ -172,6 +171,22 @@ def _start(home: Path | None) -> connection.Target:
     else:
         start_detached(here.root)
     return connection.Target(here.kubeconfig, "default")
+
+
+def _wait_and_ask(target: connection.Target, *, timeout_s: float) -> tuple[str, dict[str, str]]:
+    """Return the endpoint and its answers, once there are any.
+
+    After a crash the status may be one moment older than the world: then the endpoint does not answer yet.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        base_url = workspaces.endpoint(_wait(target, timeout_s=max(0.0, deadline - time.monotonic())))
+        try:
+            return base_url, ask(OpenAIApi(base_url))
+        except EndpointUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 def _wait(target: connection.Target, *, timeout_s: float) -> Mapping[str, Any]:

@@ -34,6 +34,8 @@ def status(
     here = _this_machine(home)
     try:
         target = connection.find(kubeconfig=kubeconfig, home=home, namespace=namespace)
+    except connection.NotRunning:
+        target = None
     except connection.NoCluster:
         if kubeconfig is not None:
             raise

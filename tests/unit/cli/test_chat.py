@@ -90,7 +90,7 @@ def test_json_output_is_the_whole_response(command_line: CommandLine, model: Mod
 @pytest.mark.parametrize("words", [("-m", "-"), ()])
 def test_what_is_piped_in_is_the_message(command_line: CommandLine, model: Model, words: tuple[str, ...]) -> None:
     command_line.run("chat", "--url", "http://model", *words, input="From a file\n")
-    assert model.requests[0]["messages"] == [{"role": "user", "content": "From a file\n"}]
+    assert model.requests[0]["messages"] == [{"role": "user", "content": "From a file"}]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kaito_ray.cli.connection import NoCluster, Target, find
+from kaito_ray.cli.connection import NoCluster, NotRunning, Target, find
 from kaito_ray.local.home import Home
 
 CONFIG = """
@@ -75,3 +75,12 @@ def test_kubectl_is_told_the_same_cluster_and_namespace() -> None:
         "get",
         "pods",
     ]
+
+
+def test_an_exported_kubeconfig_of_a_stopped_control_plane_is_told(user: Path) -> None:
+    home = Home.at(user / "home")
+    home.kubeconfig.write_text("{}")
+    with pytest.raises(NotRunning, match="`kaito-ray up --detach` starts it"):
+        find(kubeconfig=home.kubeconfig, home=home.root, namespace=None)
+    with home.held():
+        assert find(kubeconfig=home.kubeconfig, home=home.root, namespace=None).kubeconfig == home.kubeconfig

@@ -12,9 +12,11 @@ from kaito_ray.api.app_args import ModelSource
 from kaito_ray.cli import quickstart
 from kaito_ray.cli.connection import Target
 from kaito_ray.cli.examples import example
-from kaito_ray.cli.openai_api import OpenAIApi
+from kaito_ray.cli.openai_api import EndpointUnavailable, OpenAIApi
 from kaito_ray.cli.quickstart import QuickstartFailed
 from kaito_ray.errors import KaitoRayError
+
+from .builders import workspace
 
 TARGET = Target(Path("/kubeconfig"), "default")
 
@@ -103,3 +105,22 @@ def test_what_next_names_the_kubeconfig_the_endpoint_and_how_to_stop() -> None:
     text = quickstart.what_next(Path("/home/me/.kaito-ray/kubeconfig"), "http://127.0.0.1:20004")
     for words in ("export KUBECONFIG=/home/me/.kaito-ray/kubeconfig", "http://127.0.0.1:20004/v1", "kaito-ray down"):
         assert words in text
+
+
+def test_an_endpoint_that_does_not_answer_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(api: OpenAIApi) -> dict[str, str]:
+        asked.append(api.base_url)
+        if len(asked) == 1:
+            raise EndpointUnavailable("not yet")
+        return {"/chat": "Paris"}
+
+    monkeypatch.setattr(quickstart, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(quickstart, "_wait", lambda target, *, timeout_s: workspace(ready=True))
+    monkeypatch.setattr(quickstart, "ask", ask)
+    found = quickstart._wait_and_ask(TARGET, timeout_s=60)
+    assert found == ("http://127.0.0.1:20004", {"/chat": "Paris"})
+    asked.clear()
+    with pytest.raises(EndpointUnavailable):
+        quickstart._wait_and_ask(TARGET, timeout_s=-1)
