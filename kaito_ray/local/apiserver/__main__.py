@@ -52,7 +52,8 @@ def _listener(home: Path, port: int | None) -> socket.socket:
     """Return a listening socket: on the port asked for, else on the last one, else on any free one."""
     kept = home / "apiserver.port"
     chosen = port if port is not None else int(kept.read_text()) if kept.exists() else 0
-    listener = socket.socket()
+    # asyncio turns Nagle's algorithm off only where the protocol is named; with it, every answer takes 40 ms longer.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", chosen))
     kept.write_text(str(listener.getsockname()[1]))
