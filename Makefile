@@ -42,6 +42,8 @@ lock:  ## Pin every dependency, with hashes.
 
 generate:  ## Files that are made from others: the CRD, the tables in docs.
 	python -m kaito_ray.api.crd > charts/kaito-ray/templates/crd-workspaces.yaml
+	python -m kaito_ray.estimator.docs models > docs/models.md
+	python -m kaito_ray.estimator.docs machines > docs/machines.md
 
 clean:  ## What can be made again.
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

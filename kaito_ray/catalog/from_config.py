@@ -47,6 +47,8 @@ _FULL_EVERY_SIX: Final = {"gemma3_text", "gemma3", "gemma4_text", "gemma4", "gem
 _PATTERN_LETTERS: Final = {"M": "mamba", "*": "full_attention"}
 """Nemotron-H's letters; the others (`-`, `E`) are layers that keep nothing."""
 _KINDS: Final = {"attention": "full_attention", "indexed_attention": "full_attention", "mamba2": "mamba"}
+_NOT_IN_FLOAT16: Final = {"gemma2", "gemma3", "gemma3_text", "glm4"}
+"""Model types that overflow in float16. Source: vLLM `_FLOAT16_NOT_SUPPORTED_MODELS`."""
 _DTYPES: Final[dict[str, Dtype]] = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
 
 
@@ -76,6 +78,7 @@ def preset_of(
         weights_bytes=weights_bytes,
         max_model_len=_int(text, _CONTEXT) or 2048,
         dtype=_DTYPES.get(str(text.get("dtype") or text.get("torch_dtype")), "bfloat16"),
+        float16=text.get("model_type") not in _NOT_IN_FLOAT16,
         quantization=_quantization(config),
         tool_call_parser=tool_call_parser(name, shape.architecture),
         reasoning_parser=reasoning_parser(name, shape.architecture),

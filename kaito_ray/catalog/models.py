@@ -191,6 +191,8 @@ class ModelPreset(ApiModel):
     """Longest prompt plus completion, in tokens."""
     dtype: Dtype = "bfloat16"
     """Type of activations, and of weights that are not quantised."""
+    float16: bool = True
+    """Whether it may be computed in float16; some models overflow there, and the engine refuses."""
     quantization: Quantization | None = None
     """How the weights are packed; absent means not at all."""
     tool_call_parser: str | None = None

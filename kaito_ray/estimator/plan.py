@@ -93,9 +93,7 @@ def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingO
     if not plans:
         raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
     priced = all(p.price_per_hour is not None for p in plans)
-    best = min(
-        plans, key=lambda p: (*_rank(p), p.price_per_hour if priced else _gpu_memory(p), p.machine.instance_type)
-    )
+    best = min(plans, key=lambda p: (*_rank(p), p.price_per_hour if priced else _gpu_memory(p), *_host(p.machine)))
     by = "the lowest price" if priced else "the least GPU memory"
     reason = f"{best.machine.instance_type}: the fewest machines, then {by}, of {len(plans)} types that fit"
     return replace(best, why=(reason, *best.why))
@@ -104,6 +102,12 @@ def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingO
 def _rank(plan: ServingPlan) -> tuple[bool, int]:
     """A GPU before a CPU, one machine before several."""
     return plan.machine.device == "cpu", plan.nodes
+
+
+def _host(machine: Machine) -> tuple[bool, float, str]:
+    """Of equal GPUs, the smallest host whose memory is at least theirs: weights pass through it."""
+    gpu_memory = machine.gpu_count * machine.gpu_memory_bytes
+    return (machine.memory_bytes or 0) < gpu_memory, machine.cpus or 0, machine.instance_type
 
 
 def _gpu_memory(plan: ServingPlan) -> int:
@@ -127,12 +131,14 @@ def _require_supported(machine: Machine, options: ServingOptions) -> None:
 
 
 def _dtype(preset: ModelPreset, machine: Machine, options: ServingOptions) -> str:
-    """The type asked for, else the model's own, else the nearest that the device computes."""
+    """The type asked for, else the model's own, else the nearest that the device and the model compute."""
+    possible = [d for d in machine.dtypes if preset.float16 or d != "float16"]
     if options.dtype in (None, "auto"):
-        return preset.dtype if preset.dtype in machine.dtypes else machine.dtypes[0]
-    if options.dtype not in machine.dtypes:
+        return preset.dtype if preset.dtype in possible else possible[0]
+    if options.dtype not in possible:
         raise UnsupportedGPU(
-            f"{machine.instance_type}: {machine.gpu} does not compute {options.dtype}; use {machine.dtypes[0]}"
+            f"{machine.instance_type}: {preset.name} on {machine.gpu} does not compute {options.dtype}; "
+            f"use {possible[0]}"
         )
     return str(options.dtype)
 

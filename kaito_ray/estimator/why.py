@@ -21,7 +21,8 @@ def dtype(preset: ModelPreset, machine: Machine, options: ServingOptions, chosen
         return f"dtype {chosen}: as asked"
     if chosen == preset.dtype:
         return f"dtype {chosen}: the model's own"
-    return f"dtype {chosen}: {machine.gpu_model} has no {preset.dtype}"
+    breaks = f", and {preset.name} overflows in float16" if chosen == "float32" else ""
+    return f"dtype {chosen}: {machine.gpu_model} has no {preset.dtype}{breaks}"
 
 
 def context(preset: ModelPreset, options: ServingOptions, tokens: int, *, limit: int, limit_why: str) -> str:

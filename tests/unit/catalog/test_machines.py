@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from kaito_ray.catalog import gpus
 from kaito_ray.errors import UserError
@@ -25,6 +28,13 @@ def test_every_row_has_a_source_and_a_sensible_size() -> None:
         assert (m.gpu_count > 0) == (m.device == "cuda"), m
         assert m.device == "cpu" or 7 * 1024 * MIB < m.gpu_memory_bytes < 200 * 1024 * MIB, m
         assert (m.compute_capability is not None) == (m.vendor == "nvidia"), m
+
+
+def test_every_gpu_has_a_source() -> None:
+    document = yaml.safe_load(Path(gpus.__file__).with_name("machines.yaml").read_text(encoding="utf-8"))
+    sources = {name: gpu.get("source") for name, gpu in document["gpus"].items() if name != "none"}
+    assert set(sources.values()) == {"driver", "unverified"}
+    assert {row["gpu"] for row in document["machines"]} == {*sources, "none"}
 
 
 def test_instance_types_are_unique_whatever_their_case() -> None:

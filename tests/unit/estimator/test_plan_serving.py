@@ -110,8 +110,23 @@ def test_a_gpu_without_bfloat16_is_planned_in_float16() -> None:
 
 
 def test_asking_for_bfloat16_on_it_names_what_it_has() -> None:
-    with pytest.raises(UnsupportedGPU, match=r"4 x NVIDIA T4 does not compute bfloat16; use float16"):
+    with pytest.raises(
+        UnsupportedGPU, match=r"llama-3.1-8b-instruct on 4 x NVIDIA T4 does not compute bfloat16; use float16"
+    ):
         plan("llama-3.1-8b-instruct", "g4dn.12xlarge", dtype="bfloat16")
+
+
+def test_a_model_that_overflows_in_float16_is_planned_in_float32_there() -> None:
+    found = plan("gemma-3-4b-it", "g4dn.12xlarge")
+    assert found.dtype == "float32"
+    assert found.memory.weights_bytes * found.tensor_parallel > 1.9 * find("gemma-3-4b-it").weights_bytes
+    assert "dtype float32: NVIDIA T4 has no bfloat16, and gemma-3-4b-it overflows in float16" in found.why
+
+
+def test_of_equal_gpus_the_smallest_host_that_holds_as_much_is_chosen() -> None:
+    assert (
+        cheapest(find("llama-3.1-8b-instruct"), machines("aws"), ServingOptions()).machine.instance_type == "g5.2xlarge"
+    )
 
 
 def test_auto_is_no_wish() -> None:
