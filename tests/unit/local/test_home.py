@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -18,7 +19,6 @@ def test_the_home_is_closed_to_other_users(tmp_path):
 
 
 def test_a_second_holder_is_refused_by_name_of_the_first(tmp_path):
-    import os
 
     home = Home.at(tmp_path)
     with home.held(), pytest.raises(AlreadyRunning, match=f"{tmp_path} .*process {os.getpid()}"), home.held():
