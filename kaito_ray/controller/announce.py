@@ -79,6 +79,7 @@ def _of_serving(
     before, now = old.condition(c.NODES_READY), new.condition(c.NODES_READY)
     if now and now.status == "True" and (before is None or before.status != "True"):
         yield events.nodes_ready(now.message)
+    yield from _of_adapters(old, new)
     yield from _of_inference(old, new, planned.plan.preset.name)
 
 
@@ -87,6 +88,16 @@ def _of_offer(offer: Offer, used: str) -> Iterator[Note]:
         yield events.instance_type_retired(offer.requested, used)
     elif offer.requested:
         yield events.instance_type_substituted(offer.requested, used)
+
+
+def _of_adapters(old: WorkspaceStatus, new: WorkspaceStatus) -> Iterator[Note]:
+    before = {status.name: status for status in old.adapters}
+    for now in new.adapters:
+        was = before.get(now.name)
+        if now.state == "Ready" and (was is None or (was.state, was.digest) != ("Ready", now.digest)):
+            yield events.adapter_ready(now.name, now.digest or "a mounted volume")
+        elif now.state == "Failed" and (was is None or (was.state, was.message) != ("Failed", now.message)):
+            yield events.adapter_failed(now.name, now.message)
 
 
 def _of_inference(old: WorkspaceStatus, new: WorkspaceStatus, model: str) -> Iterator[Note]:

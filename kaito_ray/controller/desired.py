@@ -20,6 +20,7 @@ from kaito_ray.api import names
 from kaito_ray.controller.observe import Child, Observed, child_names
 from kaito_ray.errors import ManagedByKaito, NameTaken
 from kaito_ray.kube.cluster import NODE_POOLS, Manifest
+from kaito_ray.render import adapters
 from kaito_ray.render.inputs import ServingInputs
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
@@ -37,7 +38,7 @@ _WRITTEN: Final = ("spec", "data", "type")
 def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     """Return every child as it should be, in the order in which they are made."""
     workspace = inputs.workspace
-    made = [keys(workspace), registry(workspace), service(workspace)]
+    made = [keys(workspace), registry(workspace, inputs.pull_secrets), service(workspace)]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))
     wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
@@ -151,11 +152,13 @@ def _with_user_config(applied: str, fresh: str) -> str:
 def _inputs_hash(inputs: ServingInputs) -> str:
     """Return a hash of what a person or the planner said, and of nothing that this version of the operator chose."""
     workspace, plan_ = inputs.workspace, inputs.plan
-    spec = workspace.inference.to_wire() if workspace.inference else {}
+    spec = inputs.inference.to_wire()
     for live in ("adapters", "limits", "autoscaling", "apiKeysSecret"):
         spec.pop(live, None)
     said = {
         "inference": spec,
+        "lora": bool(adapters.slots(plan_.preset, inputs.inference)),
+        "mounts": adapters.volumes(inputs.inference),
         "resource": workspace.resource.to_wire(),
         "annotations": {k: v for k, v in workspace.metadata.annotations.items() if k in _MEANINGFUL},
         "config": [dict(inputs.config.planned), dict(inputs.config.engine)],

@@ -51,7 +51,8 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
         children += [NODE_POOLS, NODE_CLAIMS]
     for resource in children:
         on_child(watches, resource, found)
-    on_config(watches, found)
+    for resource in (CONFIG_MAPS, SECRETS):
+        on_named(watches, resource, found)
     if settings.provisioner == "byo" or settings.provider == "local":
         on_node(watches, found)
     on_admission(settings, found)
@@ -92,12 +93,12 @@ def on_child(watches: Watches, resource: Resource, found: kopf.OperatorRegistry)
             watches.queue.add(key)
 
 
-def on_config(watches: Watches, found: kopf.OperatorRegistry) -> None:
-    """Enqueue the Workspaces that name a ConfigMap."""
+def on_named(watches: Watches, resource: Resource, found: kopf.OperatorRegistry) -> None:
+    """Enqueue the Workspaces that name a ConfigMap or a Secret."""
 
-    @kopf.on.event(*_selector(CONFIG_MAPS), registry=found, id="config")
-    async def config(body: kopf.Body, type: str | None, **_: Any) -> None:
-        keys = watches.references.naming("ConfigMap", body["metadata"]["namespace"], body["metadata"]["name"])
+    @kopf.on.event(*_selector(resource), registry=found, id=f"named-{resource.plural}")
+    async def named(body: kopf.Body, type: str | None, **_: Any) -> None:
+        keys = watches.references.naming(resource.kind, body["metadata"]["namespace"], body["metadata"]["name"])
         if keys and watches.changes.matters(body, gone=type == "DELETED"):
             for key in keys:
                 watches.queue.add(key)

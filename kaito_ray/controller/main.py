@@ -14,6 +14,7 @@ from kaito_ray import __version__
 from kaito_ray.controller.handlers import Watches, kopf_settings, registry
 from kaito_ray.controller.leader import Candidate
 from kaito_ray.controller.queue import WorkQueue
+from kaito_ray.controller.replicas import HttpReplicas
 from kaito_ray.controller.settings import Settings, from_arguments
 from kaito_ray.controller.worker import work
 from kaito_ray.kube.client import KubernetesCluster
@@ -35,7 +36,7 @@ async def run(settings: Settings) -> None:
             namespaces=settings.namespaces,
         )
     )
-    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, queue, settings)))
+    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), queue, settings)))
     try:
         done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

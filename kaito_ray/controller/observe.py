@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kaito_ray.api import names
+from kaito_ray.api.status import AdapterStatus
 from kaito_ray.api.workspace import Workspace
+from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
@@ -22,6 +24,7 @@ from kaito_ray.kube.cluster import (
     Manifest,
     Resource,
 )
+from kaito_ray.render.adapters import pull_secrets
 
 Child = tuple[Resource, str]
 """Kind and name of an object that the operator writes for a Workspace."""
@@ -40,6 +43,10 @@ class Observed:
     """Those children that exist."""
     config: Manifest | None = None
     """The ConfigMap of `inference.config`, if it is named and exists."""
+    pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
+    """Those Secrets of registry credentials that the Workspace names and that exist."""
+    adapters: tuple[AdapterStatus, ...] | None = None
+    """What the replica says of its adapters; None where it was not asked or did not answer."""
     node_claims: tuple[Manifest, ...] = ()
     """Claims of the Workspace's NodePool."""
     nodes: tuple[Manifest, ...] = ()
@@ -80,8 +87,10 @@ def child_names(namespace: str, workspace: str) -> tuple[Child, ...]:
     )
 
 
-async def observe(cluster: Cluster, manifest: Manifest, workspace: Workspace, settings: Settings) -> Observed:
-    """Return what the cluster holds for that Workspace.
+async def observe(
+    cluster: Cluster, replicas: Replicas, manifest: Manifest, workspace: Workspace, settings: Settings
+) -> Observed:
+    """Return what the cluster holds for that Workspace, and what its replica says.
 
     Raises:
         errors.ApiUnavailable: part of it could not be read; nothing may be decided on half a view.
@@ -96,17 +105,26 @@ async def observe(cluster: Cluster, manifest: Manifest, workspace: Workspace, se
     claims: list[Manifest] = []
     if settings.provisioner == "karpenter":
         claims = await cluster.list(NODE_CLAIMS, labels={NODE_POOL_LABEL: pool})
-    config = workspace.inference.config if workspace.inference else None
+    spec = workspace.inference
+    config = spec.config if spec else None
     leaving = meta.deletion_timestamp is not None
     return Observed(
         workspace=workspace,
         manifest=manifest,
         children=children,
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
+        pull_secrets=await _pull_secrets(cluster, workspace),
+        adapters=await replicas.adapters(workspace.status.endpoint) if spec and spec.adapters and not leaving else None,
         node_claims=tuple(claims),
         nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
         pods=tuple(await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})) if leaving else (),
     )
+
+
+async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:
+    named = pull_secrets(workspace.inference) if workspace.inference else ()
+    found = {name: await cluster.get(SECRETS, name, workspace.metadata.namespace) for name in named}
+    return {name: secret for name, secret in found.items() if secret is not None}
 
 
 async def _nodes(cluster: Cluster, workspace: Workspace, claims: list[Manifest], settings: Settings) -> list[Manifest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from kaito_ray.api.workspace import InferenceSpec, Workspace
 from kaito_ray.catalog.gpus import Machine
@@ -16,6 +17,7 @@ from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
 from kaito_ray.estimator.options import ServingOptions
 from kaito_ray.estimator.plan import ServingPlan, cheapest, choose, plan_serving
 from kaito_ray.render import inference_config
+from kaito_ray.render.adapters import possible, pull_secrets
 from kaito_ray.render.inference_config import InferenceConfig
 from kaito_ray.render.inputs import ServingInputs
 from kaito_ray.render.vllm_args import serving_options
@@ -25,6 +27,17 @@ class ConfigMissing(InvalidWorkspace):
     """`inference.config` names a ConfigMap that does not exist; it is noticed when it appears."""
 
     reason = "ConfigMapNotFound"
+
+
+class SecretMissing(InvalidWorkspace):
+    """A Secret that the Workspace names does not exist; it is noticed when it appears."""
+
+    reason = "SecretNotFound"
+
+
+DOCKER_CONFIG: Final = ".dockerconfigjson"
+"""Key of a Secret of type kubernetes.io/dockerconfigjson."""
+_PULL_SECRETS: Final = "inference.adapters[].source.imagePullSecrets"
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,9 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     config = _config(spec, seen)
     preset = find(spec.preset.name)
     _require_access(preset, spec)
-    options = serving_options(spec, config)
+    _require_lora(preset, spec)
+    secrets = _pull_secrets(spec, seen)
+    options = serving_options(preset, spec, config)
     offered = offer(workspace.resource, seen.nodes, settings)
     if _nodes_exist(settings):
         options = replace(options, max_nodes=sum(map(is_ready, seen.nodes)))
@@ -69,6 +84,7 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
             plan=chosen,
             image=pinned_image or settings.worker_image,
             config=config,
+            pull_secrets=secrets,
             provisioner=settings.provisioner,
             node_class=settings.node_class,
             instance_types=alike if _lists(workspace) else alike[:1],
@@ -102,6 +118,24 @@ def _nodes_exist(settings: Settings) -> bool:
 
 def _names_a_machine(workspace: Workspace) -> bool:
     return bool(workspace.resource.instance_type or workspace.resource.instance_types)
+
+
+def _require_lora(preset: ModelPreset, spec: InferenceSpec) -> None:
+    if spec.adapters and not possible(preset):
+        raise InvalidWorkspace("inference.adapters", f"vLLM serves no LoRA adapters of {preset.name}; remove them")
+
+
+def _pull_secrets(spec: InferenceSpec, seen: Observed) -> dict[str, str]:
+    found = {}
+    for name in pull_secrets(spec):
+        secret = seen.pull_secrets.get(name)
+        if secret is None:
+            raise SecretMissing(_PULL_SECRETS, f"there is no Secret {name} in this namespace; create it")
+        content = (secret.get("data") or {}).get(DOCKER_CONFIG)
+        if content is None:
+            raise InvalidWorkspace(_PULL_SECRETS, f"the Secret {name} has no key {DOCKER_CONFIG}; make it of that type")
+        found[name] = content
+    return found
 
 
 def _lists(workspace: Workspace) -> bool:

@@ -16,11 +16,13 @@ from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce
 from kaito_ray.controller.act import act
+from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
+from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
@@ -37,7 +39,9 @@ DELETING_S: Final = 5.0
 """How often a deletion is looked at."""
 
 
-async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str | None = None) -> float | None:
+async def reconcile(
+    cluster: Cluster, replicas: Replicas, key: Key, settings: Settings, *, now: str | None = None
+) -> float | None:
     """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
 
     Raises:
@@ -53,7 +57,7 @@ async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str 
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         faults, workspace = refusals(manifest), _bare(manifest)
-    seen = await observe(cluster, manifest, workspace, settings)
+    seen = await observe(cluster, replicas, manifest, workspace, settings)
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
@@ -76,7 +80,7 @@ async def reconcile(cluster: Cluster, key: Key, settings: Settings, *, now: str 
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     status = serving_status(seen, planned, settings, now=now)
     await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
-    return RESYNC_S
+    return LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
 
 
 async def _delete(cluster: Cluster, seen: Observed, now: str) -> float:

@@ -35,8 +35,11 @@ class References:
         if body is None:
             self._named.pop(key, None)
         else:
-            config = (body.get("inference") or {}).get("config")
-            self._named[key] = frozenset({("ConfigMap", config)} if config else ())
+            spec = body.get("inference") or {}
+            named = {("ConfigMap", spec["config"])} if spec.get("config") else set()
+            for adapter in spec.get("adapters") or ():
+                named |= {("Secret", name) for name in (adapter.get("source") or {}).get("imagePullSecrets") or ()}
+            self._named[key] = frozenset(named)
 
     def naming(self, kind: str, namespace: str, name: str) -> Iterable[Key]:
         """Return the Workspaces that name that object."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import Condition, State, WorkspaceStatus
+from kaito_ray.controller.adapters import adapter_statuses
 from kaito_ray.controller.nodes import claim_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.planning import Planned
@@ -36,6 +37,7 @@ def serving_status(seen: Observed, planned: Planned, settings: Settings, *, now:
             "reason": None if ready else _column(_why([*nodes, inference])),
             "endpoint": endpoint(seen, settings) if inference.status == "True" else old.endpoint,
             "plan": planned.plan.to_status(),
+            "adapters": adapter_statuses(seen),
             "observed_generation": seen.workspace.metadata.generation,
         }
     )

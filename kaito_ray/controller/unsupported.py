@@ -24,9 +24,9 @@ ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
         "name a model by inference.preset instead",
     ),
     (
-        "inference.adapters",
-        lambda w: bool(w.inference and w.inference.adapters),
-        "remove them; the base model is served without",
+        "inference.adapters[].source.workspace",
+        lambda w: bool(w.inference and any(a.source and a.source.workspace for a in w.inference.adapters)),
+        "name the tuned image by source.image instead",
     ),
     ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
     (

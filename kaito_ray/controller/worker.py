@@ -8,6 +8,7 @@ import logging
 from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.reconcile import reconcile
+from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import KaitoRayError, TransientError
 from kaito_ray.kube.cluster import Cluster
@@ -18,15 +19,17 @@ NOT_OURS_S = 30.0
 """How soon to ask again whether Workspaces are ours to reconcile."""
 
 
-async def work(cluster: Cluster, queue: WorkQueue, settings: Settings) -> None:
+async def work(cluster: Cluster, replicas: Replicas, queue: WorkQueue, settings: Settings) -> None:
     """Reconcile for ever, several Workspaces at a time."""
     ownership = Ownership(cluster)
     async with asyncio.TaskGroup() as group:
         for _ in range(settings.workers):
-            group.create_task(_worker(cluster, queue, settings, ownership))
+            group.create_task(_worker(cluster, replicas, queue, settings, ownership))
 
 
-async def _worker(cluster: Cluster, queue: WorkQueue, settings: Settings, ownership: Ownership) -> None:
+async def _worker(
+    cluster: Cluster, replicas: Replicas, queue: WorkQueue, settings: Settings, ownership: Ownership
+) -> None:
     while True:
         key = await queue.get()
         failed, again_s = True, None
@@ -35,7 +38,7 @@ async def _worker(cluster: Cluster, queue: WorkQueue, settings: Settings, owners
                 log.error("not reconciling: %s", problem, extra={"workspace": key.name, "namespace": key.namespace})
                 again_s = NOT_OURS_S
             else:
-                again_s = await reconcile(cluster, key, settings)
+                again_s = await reconcile(cluster, replicas, key, settings)
             failed = False
         except TransientError as error:
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})

@@ -70,6 +70,16 @@ def model_not_ready(message: str) -> Note:
     return Note("Warning", "ModelNotReady", message)
 
 
+def adapter_ready(name: str, digest: str) -> Note:
+    """An adapter is served."""
+    return Note("Normal", "AdapterReady", f"adapter {name} is served ({digest})")
+
+
+def adapter_failed(name: str, message: str) -> Note:
+    """An adapter cannot be served; the model is, without it."""
+    return Note("Warning", "AdapterFailed", f"adapter {name}: {message}")
+
+
 def failing(reason: str, message: str) -> Note:
     """Serving failed in a way that waiting may not mend."""
     return Note("Warning", reason, message)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from kaito_ray.api.workspace import Workspace
+from kaito_ray.api.workspace import InferenceSpec, Workspace
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.render.inference_config import InferenceConfig
 
@@ -34,6 +35,8 @@ class ServingInputs:
     """Worker image, pinned when the Workspace was first served."""
     config: InferenceConfig = field(default_factory=InferenceConfig)
     """Engine options of the Workspace's ConfigMap."""
+    pull_secrets: Mapping[str, str] = field(default_factory=dict)
+    """Registry credentials by the name of their Secret: docker config JSON, base64."""
     provisioner: Literal["karpenter", "byo"] = "karpenter"
     """Who makes nodes; with `byo`, they exist and are selected by label."""
     node_class: NodeClassRef | None = None
@@ -42,3 +45,14 @@ class ServingInputs:
     """Instance types that the plan holds for, in order of preference."""
     regional: bool = False
     """Azure: GPU sizes are often obtainable only without a zone."""
+
+    @property
+    def inference(self) -> InferenceSpec:
+        """What is served.
+
+        Raises:
+            ValueError: the Workspace does not serve.
+        """
+        if self.workspace.inference is None:
+            raise ValueError(f"Workspace {self.workspace.metadata.name} does not serve")
+        return self.workspace.inference

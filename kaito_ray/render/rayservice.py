@@ -15,7 +15,7 @@ from kaito_ray.api.app_args import REGISTRY_MOUNT
 from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.catalog.gpus import Machine
 from kaito_ray.estimator.plan import ServingPlan
-from kaito_ray.render import secrets
+from kaito_ray.render import adapters, secrets
 from kaito_ray.render.inputs import RAY_VERSION, Manifest, ServingInputs
 from kaito_ray.render.meta import child_meta, pod_labels
 from kaito_ray.render.serve_config import serve_config
@@ -102,6 +102,7 @@ def _pod(inputs: ServingInputs) -> Manifest:
             "volumes": [
                 {"name": "cache", "emptyDir": {}},
                 *secrets.volumes(inputs.workspace),
+                *adapters.volumes(inputs.inference),
             ],
         },
     }
@@ -124,6 +125,7 @@ def _container(inputs: ServingInputs) -> Manifest:
             {"name": "cache", "mountPath": "/home/ray/.cache"},
             {"name": "keys", "mountPath": secrets.KEYS_MOUNT, "readOnly": True},
             {"name": "registry", "mountPath": REGISTRY_MOUNT, "readOnly": True},
+            *adapters.mounts(inputs.inference),
         ],
     }
 

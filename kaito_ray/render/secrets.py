@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kaito_ray.api import names
@@ -18,9 +19,11 @@ def keys(workspace: Workspace) -> Manifest:
     return _secret(workspace, names.keys_secret(workspace.metadata.name))
 
 
-def registry(workspace: Workspace) -> Manifest:
-    """Return the Secret of registry credentials; empty: images are pulled without."""
-    return _secret(workspace, names.registry_secret(workspace.metadata.name))
+def registry(workspace: Workspace, pull_secrets: Mapping[str, str]) -> Manifest:
+    """Return the Secret of registry credentials: one file for each Secret that the Workspace names."""
+    secret = _secret(workspace, names.registry_secret(workspace.metadata.name))
+    data = {f"{name}.json": pull_secrets[name] for name in sorted(pull_secrets)}
+    return {**secret, "data": data} if data else secret
 
 
 def volumes(workspace: Workspace) -> list[Manifest]:

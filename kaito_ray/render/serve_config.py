@@ -9,15 +9,16 @@ from __future__ import annotations
 import yaml
 
 from kaito_ray.api import names
-from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, ModelSource, UserAdapter, UserConfig
+from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, ModelSource, UserConfig
 from kaito_ray.api.workspace import InferenceSpec, PresetSpec
+from kaito_ray.render.adapters import user_adapters
 from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.vllm_args import engine_args
 
 
 def serve_config(inputs: ServingInputs) -> str:
     """Return the text of `serveConfigV2`."""
-    deployment = {"name": names.DEPLOYMENT, "user_config": user_config(_spec(inputs)).to_wire()}
+    deployment = {"name": names.DEPLOYMENT, "user_config": user_config(inputs.inference).to_wire()}
     application: Manifest = {
         "name": names.APPLICATION,
         "route_prefix": "/",
@@ -50,28 +51,16 @@ def app_args(inputs: ServingInputs) -> AppArgs:
 
 
 def user_config(spec: InferenceSpec) -> UserConfig:
-    """Return what changes while serving: the adapters that are images, and the limits."""
-    adapters = tuple(
-        UserAdapter(name=source.name or "", image=source.image, strength=float(adapter.strength or "1.0"))
-        for adapter in spec.adapters
-        if (source := adapter.source) is not None and source.image
-    )
-    return UserConfig(adapters=adapters, limits=spec.limits)
+    """Return what changes while serving: adapters and limits."""
+    return UserConfig(adapters=user_adapters(spec), limits=spec.limits)
 
 
 def _source(source: ModelSource, asked: PresetSpec) -> ModelSource:
     return source.model_copy(update={"revision": asked.revision}) if asked.revision else source
 
 
-def _spec(inputs: ServingInputs) -> InferenceSpec:
-    spec = inputs.workspace.inference
-    if spec is None:
-        raise ValueError(f"Workspace {inputs.workspace.metadata.name} does not serve")
-    return spec
-
-
 def _preset(inputs: ServingInputs) -> PresetSpec:
-    preset = _spec(inputs).preset
+    preset = inputs.inference.preset
     if preset is None:
         raise ValueError(f"Workspace {inputs.workspace.metadata.name} names no preset")
     return preset

@@ -6,13 +6,15 @@ from typing import Any
 
 from kaito_ray.api import names
 from kaito_ray.api.workspace import InferenceSpec
+from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.estimator.options import ServingOptions
+from kaito_ray.render import adapters
 from kaito_ray.render.inference_config import InferenceConfig
 from kaito_ray.render.inputs import ServingInputs
 
 
-def serving_options(spec: InferenceSpec, config: InferenceConfig) -> ServingOptions:
-    """Return what the planner is asked for."""
+def serving_options(preset: ModelPreset, spec: InferenceSpec, config: InferenceConfig) -> ServingOptions:
+    """Return what the planner is asked for; memory of adapters is counted from the first day, for they may come later."""
     wishes = config.planned
     defaults = ServingOptions()
     return ServingOptions(
@@ -23,8 +25,8 @@ def serving_options(spec: InferenceSpec, config: InferenceConfig) -> ServingOpti
         kv_cache_bytes=config.engine.get("kv_cache_memory_bytes"),
         max_batched_tokens=wishes.get("max_num_batched_tokens"),
         tensor_parallel=wishes.get("tensor_parallel_size"),
-        adapters=len(spec.adapters),
-        max_lora_rank=wishes.get("max_lora_rank", defaults.max_lora_rank),
+        adapters=adapters.slots(preset, spec),
+        max_lora_rank=wishes.get("max_lora_rank", adapters.DEFAULT_RANK),
         replicas=spec.autoscaling.max_replicas if spec.autoscaling else defaults.replicas,
     )
 
@@ -34,6 +36,7 @@ def engine_args(inputs: ServingInputs) -> dict[str, Any]:
     plan, options = inputs.plan, inputs.config
     args: dict[str, Any] = {
         **plan.preset.engine_args,
+        **adapters.engine_args(plan.preset, inputs.inference, options),
         "max_model_len": plan.context_length_tokens,
         "dtype": plan.dtype,
     }
@@ -48,9 +51,8 @@ def engine_args(inputs: ServingInputs) -> dict[str, Any]:
         args["kv_cache_memory_bytes"] = plan.memory.kv_cache_bytes
     if plan.max_batched_tokens:
         args["max_num_batched_tokens"] = plan.max_batched_tokens
-    for name in ("max_num_batched_tokens", "max_lora_rank"):
-        if name in options.planned:
-            args[name] = options.planned[name]
+    if "max_num_batched_tokens" in options.planned:
+        args["max_num_batched_tokens"] = options.planned["max_num_batched_tokens"]
     mode = inputs.workspace.metadata.annotations.get(names.PERFORMANCE_MODE_ANNOTATION, "balanced").lower()
     if mode != "balanced":
         args["performance_mode"] = mode

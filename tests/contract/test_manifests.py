@@ -23,7 +23,7 @@ from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
-from kaito_ray.testing.builders import workspace
+from kaito_ray.testing.builders import adapter, workspace
 from kaito_ray.testing.plans import gpu_plan, inputs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,6 +45,18 @@ GPU_WORKSPACE = workspace(
 )
 CASES = {
     "laptop": inputs(),
+    "adapters": inputs(
+        workspace(
+            metadata={"uid": "uid-3"},
+            inference={
+                "adapters": [
+                    adapter("from-image", strength="0.5", source={"imagePullSecrets": ["pull"]}),
+                    {"source": {"name": "from-volume", "volumeSource": {"persistentVolumeClaim": {"claimName": "c"}}}},
+                ]
+            },
+        ),
+        pull_secrets={"pull": "e30="},
+    ),
     "two-gpus": inputs(GPU_WORKSPACE, gpu_plan(), config=parse(CONFIG)),
     "two-machines": inputs(GPU_WORKSPACE, gpu_plan(nodes=2, pipeline_parallel=2), regional=True),
 }
@@ -53,7 +65,7 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 def manifests(made: ServingInputs) -> list[dict[str, Any]]:
     wanted = made.workspace
-    return [nodepool(made), keys(wanted), registry(wanted), service(wanted), rayservice(made)]
+    return [nodepool(made), keys(wanted), registry(wanted, made.pull_secrets), service(wanted), rayservice(made)]
 
 
 def schema(file: str) -> dict[str, Any]:
@@ -101,8 +113,9 @@ def test_custom_resources_satisfy_their_crd(case: str, render: Any, file: str) -
 
 @each_case
 def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
-    wanted = CASES[case].workspace
-    for manifest in (keys(wanted), registry(wanted), service(wanted)):
+    made = CASES[case]
+    wanted = made.workspace
+    for manifest in (keys(wanted), registry(wanted, made.pull_secrets), service(wanted)):
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
@@ -115,4 +128,6 @@ def test_equal_inputs_give_equal_bytes(case: str) -> None:
 def test_code_inside_ray_can_read_what_it_is_given(case: str) -> None:
     (application,) = yaml.safe_load(rayservice(CASES[case])["spec"]["serveConfigV2"])["applications"]
     assert AppArgs.from_wire(application["args"]).workspace == CASES[case].workspace.metadata.name
-    assert UserConfig.from_wire(application["deployments"][0]["user_config"]).adapters == ()
+    told = UserConfig.from_wire(application["deployments"][0]["user_config"])
+    declared = CASES[case].inference.adapters
+    assert [a.name for a in told.adapters] == [a.source.name for a in declared if a.source]

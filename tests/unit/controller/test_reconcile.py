@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import yaml
 
+from kaito_ray.api.status import AdapterStatus
 from kaito_ray.controller.desired import APPLIED
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
@@ -25,6 +27,7 @@ from kaito_ray.kube.cluster import (
 )
 from kaito_ray.testing.builders import (
     TUNING,
+    adapter,
     node,
     node_claim,
     pending_ray_service_status,
@@ -32,6 +35,7 @@ from kaito_ray.testing.builders import (
     workspace,
 )
 from kaito_ray.testing.fake_cluster import FakeCluster, Write
+from kaito_ray.testing.fake_replicas import FakeReplicas
 
 LOCAL = Settings(provider="local", worker_image="registry.example.com/worker:1")
 KEY = Key("default", "smol")
@@ -44,7 +48,9 @@ class Stage:
 
     def __init__(self, settings: Settings = LOCAL) -> None:
         self.cluster = FakeCluster()
+        self.replicas = FakeReplicas()
         self.settings = settings
+        self.again_s: float | None = None
 
     async def given(self, manifest: Manifest | None = None, *nodes: Manifest) -> "Stage":
         for one in nodes or (node(),):
@@ -54,7 +60,7 @@ class Stage:
 
     async def reconciled(self, *, now: str = NOW) -> Manifest:
         """Reconcile once; return the Workspace."""
-        await reconcile(self.cluster, KEY, self.settings, now=now)
+        self.again_s = await reconcile(self.cluster, self.replicas, KEY, self.settings, now=now)
         return await self.get(WORKSPACES, "smol")
 
     async def get(self, resource: Resource, name: str) -> Manifest:
@@ -220,6 +226,78 @@ async def test_a_bad_edit_leaves_what_is_served_alone_and_says_so() -> None:
     await stage.get(RAY_SERVICES, "smol")
 
 
+async def edited(stage: Stage, **inference: Any) -> None:
+    found = await stage.get(WORKSPACES, "smol")
+    await stage.cluster.replace(WORKSPACES, {**found, "inference": {**found["inference"], **inference}})
+
+
+async def test_an_adapter_that_is_added_while_serving_changes_the_user_config_alone() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    before = await stage.get(RAY_SERVICES, "smol")
+    await edited(stage, adapters=[adapter("style", strength="0.5")])
+    seen = await stage.reconciled()
+    after = await stage.get(RAY_SERVICES, "smol")
+    assert after["spec"]["rayClusterConfig"] == before["spec"]["rayClusterConfig"]
+    (old,), (new,) = (yaml.safe_load(one["spec"]["serveConfigV2"])["applications"] for one in (before, after))
+    assert new["args"] == old["args"]
+    assert [a["name"] for a in new["deployments"][0]["user_config"]["adapters"]] == ["style"]
+    assert seen["status"]["adapters"] == [{"name": "style", "state": "Waiting", "message": ""}]
+    assert stage.again_s == 5.0
+
+
+async def test_what_the_replica_says_of_its_adapters_is_the_status() -> None:
+    stage = await Stage().given(workspace(inference={"adapters": [adapter("good"), adapter("bad")]}))
+    await stage.serving()
+    good = AdapterStatus(name="good", state="Ready", digest="sha256:1")
+    bad = AdapterStatus(name="bad", state="Failed", message="no such image")
+    stage.replicas.told["http://127.0.0.1:31000"] = (bad, good)
+    seen = await stage.reconciled()
+    assert [a["state"] for a in seen["status"]["adapters"]] == ["Ready", "Failed"]
+    assert condition(seen, "InferenceReady")["status"] == "True"
+    assert {"AdapterReady", "AdapterFailed"} <= set(await stage.events())
+    before = len(stage.cluster.writes)
+    await stage.reconciled()
+    assert stage.cluster.writes[before:] == []
+
+
+async def test_a_replica_that_does_not_answer_leaves_what_it_said_last() -> None:
+    stage = await Stage().given(workspace(inference={"adapters": [adapter("good")]}))
+    await stage.serving()
+    ready = AdapterStatus(name="good", state="Ready", digest="sha256:1")
+    stage.replicas.told["http://127.0.0.1:31000"] = (ready,)
+    await stage.reconciled()
+    stage.replicas.told.clear()
+    assert (await stage.reconciled())["status"]["adapters"][0]["state"] == "Ready"
+
+
+async def test_pull_secrets_are_copied_to_the_secret_that_is_mounted_and_follow() -> None:
+    private = adapter("style", source={"imagePullSecrets": ["pull"]})
+    stage = await Stage().given(workspace(inference={"adapters": [private]}))
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] == "SecretNotFound"
+    meta = {"name": "pull", "namespace": "default"}
+    await stage.cluster.create(SECRETS, {"metadata": meta, "data": {".dockerconfigjson": "b25l"}})
+    await stage.reconciled()
+    assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"pull.json": "b25l"}
+    service = (await stage.get(RAY_SERVICES, "smol"))["metadata"]["resourceVersion"]
+    pull = await stage.get(SECRETS, "pull")
+    await stage.cluster.replace(SECRETS, {**pull, "data": {".dockerconfigjson": "dHdv"}})
+    await stage.reconciled()
+    assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"pull.json": "dHdv"}
+    assert (await stage.get(RAY_SERVICES, "smol"))["metadata"]["resourceVersion"] == service
+
+
+async def test_an_adapter_from_a_volume_is_mounted_and_named_by_its_path() -> None:
+    claim = {"persistentVolumeClaim": {"claimName": "adapters"}}
+    stage = await Stage().given(workspace(inference={"adapters": [{"source": {"name": "style", "volume": claim}}]}))
+    await stage.reconciled()
+    spec = (await stage.get(RAY_SERVICES, "smol"))["spec"]
+    pod = spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    assert {"name": "adapter-0", **claim} in pod["volumes"]
+    assert "path: /mnt/adapters/style" in spec["serveConfigV2"]
+
+
 async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
     stage = await Stage().given(workspace(inference=None, tuning=TUNING))
     seen = await stage.reconciled()
@@ -304,7 +382,7 @@ async def test_deletion_stops_ray_then_returns_machines_then_lets_go() -> None:
     assert seen["status"]["reason"] == "deleting: waiting for Karpenter to return the machines"
 
     await stage.cluster.delete(NODE_CLAIMS, "default-smol-claim")
-    await reconcile(stage.cluster, KEY, stage.settings, now=NOW)
+    await reconcile(stage.cluster, stage.replicas, KEY, stage.settings, now=NOW)
     assert await stage.cluster.list(WORKSPACES) == []
     assert await stage.cluster.list(SERVICES) == []
     assert "Deleting" in await stage.events()
@@ -315,12 +393,12 @@ async def test_a_workspace_that_cannot_be_read_is_refused_and_can_be_deleted() -
     seen = await stage.reconciled()
     assert condition(seen, "InferenceReady")["message"].startswith("inference.adapters")
     await stage.cluster.delete(WORKSPACES, "smol", "default")
-    await reconcile(stage.cluster, KEY, stage.settings, now=NOW)
+    await reconcile(stage.cluster, stage.replicas, KEY, stage.settings, now=NOW)
     assert await stage.cluster.list(WORKSPACES) == []
 
 
 async def test_a_workspace_that_is_gone_needs_nothing() -> None:
-    assert await reconcile(FakeCluster(), KEY, LOCAL) is None
+    assert await reconcile(FakeCluster(), FakeReplicas(), KEY, LOCAL) is None
 
 
 @pytest.mark.parametrize("error", [Conflict("changed"), ApiUnavailable("gone")])
@@ -338,7 +416,7 @@ async def test_what_the_api_server_refuses_is_said_and_tried_again_soon() -> Non
         raise ApiRefused("rayservices.ray.io is not known to the API server; is its CRD installed?")
 
     create, stage.cluster.create = stage.cluster.create, refuse  # type: ignore[method-assign]
-    again = await reconcile(stage.cluster, KEY, LOCAL, now=NOW)
+    again = await reconcile(stage.cluster, stage.replicas, KEY, LOCAL, now=NOW)
     stage.cluster.create = create  # type: ignore[method-assign]
     assert again == 30.0
     seen = await stage.get(WORKSPACES, "smol")

@@ -6,7 +6,7 @@ import pytest
 
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.references import Changes, References, owner_key
-from kaito_ray.testing.builders import merged, node, workspace
+from kaito_ray.testing.builders import adapter, merged, node, workspace
 
 KEY = Key("default", "smol")
 
@@ -26,6 +26,13 @@ def test_a_config_map_concerns_the_workspaces_of_its_namespace_that_name_it() ->
     assert references.naming("ConfigMap", "default", "yours") == []
     references.learn(KEY, None)
     assert references.naming("ConfigMap", "default", "mine") == []
+
+
+def test_pull_secrets_concern_the_workspaces_that_name_them() -> None:
+    references = References()
+    references.learn(KEY, workspace(inference={"adapters": [adapter(source={"imagePullSecrets": ["pull"]})]}))
+    assert references.naming("Secret", "default", "pull") == [KEY]
+    assert references.naming("ConfigMap", "default", "pull") == []
 
 
 def stored(**changes: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Plan -> engine arguments."""
 
 from kaito_ray.api.workspace import InferenceSpec
+from kaito_ray.catalog.load import find
 from kaito_ray.render.inference_config import InferenceConfig
 from kaito_ray.render.vllm_args import engine_args, serving_options
 from kaito_ray.testing.builders import workspace
@@ -10,7 +11,11 @@ from kaito_ray.testing.plans import GIB, gpu_plan, inputs
 def test_on_a_cpu_the_cache_is_given_in_bytes() -> None:
     assert engine_args(inputs()) == {
         "dtype": "bfloat16",
+        "enable_lora": True,
         "kv_cache_memory_bytes": 2 * GIB,
+        "max_cpu_loras": 16,
+        "max_lora_rank": 64,
+        "max_loras": 1,
         "max_model_len": 2048,
     }
 
@@ -38,5 +43,5 @@ def test_the_performance_mode_is_kaitos_annotation() -> None:
 
 def test_the_planner_is_asked_for_what_the_config_says() -> None:
     config = InferenceConfig(planned={"max_model_len": 1024, "gpu_memory_utilization": 0.5, "tensor_parallel_size": 2})
-    options = serving_options(InferenceSpec(), config)
+    options = serving_options(find("smollm2"), InferenceSpec(), config)
     assert (options.context_length_tokens, options.memory_utilization, options.tensor_parallel) == (1024, 0.5, 2)

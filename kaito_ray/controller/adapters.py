@@ -1,0 +1,30 @@
+"""`status.adapters`: each declared adapter, as the replica reports it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito_ray.api.status import AdapterStatus
+from kaito_ray.controller.observe import Observed
+
+LOOK_AGAIN_S: Final = 5.0
+"""How soon to ask again while an adapter is on its way."""
+
+
+def adapter_statuses(seen: Observed) -> tuple[AdapterStatus, ...]:
+    """Return one status for each declared adapter, in the manifest's order.
+
+    An adapter that the replica does not know yet is Waiting; where it does not answer, what it said last stands.
+    """
+    spec = seen.workspace.inference
+    if spec is None:
+        return ()
+    told = seen.adapters if seen.adapters is not None else seen.workspace.status.adapters
+    by_name = {status.name: status for status in told}
+    names = [adapter.source.name for adapter in spec.adapters if adapter.source and adapter.source.name]
+    return tuple(by_name.get(name, AdapterStatus(name=name, state="Waiting")) for name in names)
+
+
+def on_their_way(statuses: tuple[AdapterStatus, ...]) -> bool:
+    """Return whether any adapter is not (yet) served."""
+    return any(status.state != "Ready" for status in statuses)

@@ -1,0 +1,39 @@
+"""What a running replica says of itself, over HTTP; the one thing that the API server does not know."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+import aiohttp
+from pydantic import ValidationError
+
+from kaito_ray.api.status import AdapterStatus
+
+log = logging.getLogger(__name__)
+
+TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
+
+
+class Replicas(Protocol):
+    """The replicas of Workspaces."""
+
+    async def adapters(self, endpoint: str | None) -> tuple[AdapterStatus, ...] | None:
+        """Return how each adapter is, as the replica behind `endpoint` says; None where it does not answer."""
+
+
+class HttpReplicas:
+    """The replicas, asked at `/adapters`."""
+
+    async def adapters(self, endpoint: str | None) -> tuple[AdapterStatus, ...] | None:
+        """As `Replicas.adapters`."""
+        if endpoint is None:
+            return None
+        try:
+            async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(f"{endpoint}/adapters") as answer:
+                answer.raise_for_status()
+                body = await answer.json()
+            return tuple(AdapterStatus.from_wire(one) for one in body["adapters"])
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError, ValidationError) as error:
+            log.info("replica did not say how its adapters are", extra={"endpoint": endpoint, "error": str(error)})
+            return None
