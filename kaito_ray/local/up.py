@@ -87,7 +87,7 @@ def up(home: Path, *, detach: bool) -> None:
     place = Home.at(home)
     if (pid := place.holder()) is not None:
         raise AlreadyRunning(place.root, pid)
-    command = [sys.executable, "-m", "kaito_ray.local.supervisor", "--home", str(place.root)]
+    command = _supervisor(place)
     if not detach:
         sys.stdout.flush()
         os.execv(command[0], command)  # noqa: S606 our own interpreter, and no shell
@@ -144,6 +144,10 @@ def state(home: Path) -> ControlPlaneState:
         server=_server(place),
         parts=parts,
     )
+
+
+def _supervisor(place: Home) -> list[str]:
+    return [sys.executable, "-m", "kaito_ray.local.supervisor", "--home", str(place.root)]
 
 
 def _part(name: str, entry: dict[str, Any]) -> PartState:
