@@ -101,7 +101,7 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
     give_up = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
-            httpx.get(f"http://{host}/v2/")
+            httpx.get(f"http://{host}/v2/", trust_env=False)
         except httpx.TransportError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up, log.read_text()

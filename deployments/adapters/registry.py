@@ -96,6 +96,8 @@ class Registry:
             event_hooks={"request": [_refuse_plain_http]},
             follow_redirects=True,
             timeout=_TIMEOUT,
+            # A proxy of the environment is for other machines; httpx would send it loopback requests too.
+            trust_env=reference.base_url.startswith("https:"),
             transport=transport,
         )
 
