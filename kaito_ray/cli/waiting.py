@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kaito_ray.kube.cluster import Cluster
 
 POLL_S = 1.0
+_NARROW = ("NAME", "RESOURCEREADY", "INFERENCEREADY", "WORKSPACEREADY")
 
 Show = Callable[[Sequence[Mapping[str, Any]], float], None]
 """Shows Workspaces as they are, and the seconds since the wait began."""
@@ -81,11 +82,10 @@ async def until_ready(
 @contextmanager
 def display(*, elapsed: bool = True) -> Iterator[Show]:
     """Yield a `Show` for this terminal, or for a file."""
+    from rich.console import Console
     from rich.live import Live
 
-    from kaito_ray.cli.console import console
-
-    screen = console(stderr=True)
+    screen = Console(stderr=True, highlight=False)
     if not screen.is_terminal:
         yield _lines_on_change(elapsed=elapsed)
         return
@@ -94,16 +94,23 @@ def display(*, elapsed: bool = True) -> Iterator[Show]:
 
 
 def _table(found: Sequence[Mapping[str, Any]], elapsed_s: float | None) -> Any:
+    """Return the columns, and each WHY on a line of its own below: there it fits a terminal of 80 columns."""
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, padding=(0, 3, 0, 0))
-    for column in (*workspaces.COLUMNS, *(("ELAPSED",) if elapsed_s is not None else ())):
-        table.add_column(column, overflow="fold" if column == "WHY" else "ellipsis")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in (*_NARROW, *(("ELAPSED",) if elapsed_s is not None else ())):
+        table.add_column(column, no_wrap=True)
+    reasons = []
     for workspace in found:
-        cells = [_coloured(escape(cell)) for cell in workspaces.row(workspace)]
-        table.add_row(*cells, *([f"{elapsed_s:.0f}s"] if elapsed_s is not None else []))
-    return table
+        cells = dict(zip(workspaces.COLUMNS, workspaces.row(workspace), strict=True))
+        elapsed = [f"{elapsed_s:.0f}s"] if elapsed_s is not None else []
+        table.add_row(*(_coloured(escape(cells[column])) for column in _NARROW), *elapsed)
+        if cells["WHY"]:
+            reasons.append(Text(f"  {cells['NAME']}: {cells['WHY']}", style="dim"))
+    return Group(table, *reasons)
 
 
 def _coloured(cell: str) -> str:

@@ -6,13 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaito_ray.api import conditions, names
-from kaito_ray.errors import UserError
+from kaito_ray.errors import (
+    DoesNotFit,
+    InvalidWorkspace,
+    ManagedByKaito,
+    NameTaken,
+    NotYetSupported,
+    UnknownPreset,
+    UnsupportedGPU,
+    UserError,
+)
 
 COLUMNS = ("NAME", "MODEL", "INSTANCE", "RESOURCEREADY", "INFERENCEREADY", "WORKSPACEREADY", "WHY")
 
 _READY_TYPES = (conditions.RESOURCE_READY, conditions.INFERENCE_READY, conditions.WORKSPACE_READY)
-_WAITS_FOR_AN_EDIT = frozenset({"InvalidWorkspace", "UnknownPreset", "DoesNotFit", "UnsupportedGPU"})
-"""Reasons of `errors.UserError`: nothing changes until the manifest does."""
+_WAITS_FOR_AN_EDIT = frozenset(
+    error.reason
+    for error in (
+        InvalidWorkspace,
+        UnknownPreset,
+        NotYetSupported,
+        NameTaken,
+        ManagedByKaito,
+        DoesNotFit,
+        UnsupportedGPU,
+    )
+)
+"""Reasons that stay until a person changes something."""
 
 
 class NoSuchWorkspace(UserError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -94,3 +95,16 @@ def test_without_a_terminal_a_line_is_written_for_each_change(capsys: pytest.Cap
     assert lines[0].startswith("    0s  name=smollm2")
     assert "why=starting Ray" in lines[0]
     assert "inferenceready=True" in lines[1]
+
+
+def test_on_a_terminal_of_80_columns_nothing_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    with display() as show:
+        show([workspace(reason="loading the model: 3 of 4 shards are in memory")], 12)
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).splitlines()[-3:]
+    assert last[0].split() == ["NAME", "RESOURCEREADY", "INFERENCEREADY", "WORKSPACEREADY", "ELAPSED"]
+    assert last[1].split() == ["smollm2", "True", "False", "12s"]
+    assert last[2].strip() == "smollm2: loading the model: 3 of 4 shards are in memory"
