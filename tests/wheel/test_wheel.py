@@ -64,12 +64,17 @@ def test_presets_are_inside(installed: Path) -> None:
 
 
 def test_every_crd_is_inside(installed: Path) -> None:
-    code = "from kaito_ray.local.crds import manifests; print([m['metadata']['name'] for m in manifests()])"
+    code = (
+        "from kaito_ray.api.crd import crd; from kaito_ray.local.crds import manifests;"
+        "print([m['metadata']['name'] for m in (crd(), *manifests())])"
+    )
     names = run(installed, "-c", code)
     for name in ("workspaces.kaito.sh", "rayservices.ray.io", "rayjobs.ray.io", "nodepools.karpenter.sh"):
         assert name in names
 
 
 def test_the_quick_start_manifest_renders(installed: Path) -> None:
-    manifest = ROOT / "examples" / "inference" / "workspace_smollm2.yaml"
-    assert "kind: RayService" in run(installed, "-m", "kaito_ray.cli.main", "render", "-f", str(manifest))
+    code = "from kaito_ray.cli.examples import example; print(example('inference/workspace_smollm2.yaml'))"
+    manifest = run(installed, "-c", code).strip()
+    assert str(installed) in manifest
+    assert "kind: RayService" in run(installed, "-m", "kaito_ray.cli.main", "render", "-f", manifest)
