@@ -8,6 +8,8 @@ something this server has not is refused when the CustomResourceDefinition is cr
 from __future__ import annotations
 
 import re
+import sys
+import types
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -92,6 +94,15 @@ class Unsupported(ValueError):
     """The rule cannot be evaluated by this server."""
 
 
+@lru_cache(maxsize=1)
+def library() -> Any:
+    """Return the evaluator, without the command line that its package loads along (rich, typer, pygments: 14 MB)."""
+    sys.modules.setdefault("cel.cli", types.ModuleType("cel.cli"))
+    import cel
+
+    return cel
+
+
 @lru_cache(maxsize=1024)
 def program(rule: str) -> Any:
     """Return the compiled rule.
@@ -99,12 +110,10 @@ def program(rule: str) -> Any:
     Raises:
         Unsupported: it does not parse, or calls a function that is not known here.
     """
-    import cel
-
     from kaito_ray.local.apiserver import cel_functions
 
     try:
-        compiled = cel.compile(rule)
+        compiled = library().compile(rule)
     except ValueError as error:
         raise Unsupported(str(error)) from error
     known = _BUILT_IN | {name.rpartition(".")[2] for name in cel_functions.table()}
@@ -202,8 +211,6 @@ def forget() -> None:
 def _check(
     rule: Mapping[str, Any], value: Any, schema: Mapping[str, Any], path: str, old: Any, *, unchanged: bool
 ) -> Iterator[FieldError]:
-    import cel
-
     transition = is_transition(rule)
     optional = bool(rule.get("optionalOldSelf"))
     if (transition and old is MISSING and not optional) or (unchanged and not transition):
@@ -212,7 +219,7 @@ def _check(
     if transition:
         before = None if old is MISSING else typed(old, schema)
         if optional:
-            before = cel.OptionalValue.none() if old is MISSING else cel.OptionalValue.of(before)
+            before = library().OptionalValue.none() if old is MISSING else library().OptionalValue.of(before)
         variables["oldSelf"] = before
     where = path + (rule.get("fieldPath") or "") if path else (rule.get("fieldPath") or "").removeprefix(".")
     try:
@@ -260,11 +267,9 @@ def message_of(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
 
 def run(expression: str, variables: dict[str, Any]) -> Any:
     """Return what the expression says of the variables; whatever it raises comes through."""
-    import cel
-
     from kaito_ray.local.apiserver import cel_functions
 
-    return program(expression).execute(cel.Context(variables=variables, functions=cel_functions.table()))
+    return program(expression).execute(library().Context(variables=variables, functions=cel_functions.table()))
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from kaito_ray.local.apiserver import formats
+from kaito_ray.local.apiserver import cel, formats
 
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SUFFIXES: Final = {
@@ -31,10 +31,8 @@ _QUANTITY: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+)|([nu
 @lru_cache(maxsize=1)
 def table() -> Mapping[str, Callable[..., Any]]:
     """Return every function by name; a method gets its receiver first."""
-    from cel.stdlib import STDLIB_FUNCTIONS
-
     return {
-        **STDLIB_FUNCTIONS,
+        **cel.library().stdlib.STDLIB_FUNCTIONS,
         "find": lambda text, pattern: match[0] if (match := re.search(pattern, text)) else "",
         "findAll": lambda text, pattern, limit=-1: [m[0] for m in re.finditer(pattern, text)][
             : None if limit < 0 else limit
