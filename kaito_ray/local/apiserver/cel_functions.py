@@ -55,7 +55,7 @@ def table() -> Mapping[str, Callable[..., Any]]:
         "getEscapedPath": itemgetter("path"),
         "getQuery": itemgetter("query"),
         "isIP": formats.parses(ipaddress.ip_address),
-        "isCIDR": formats.parses(lambda text: ipaddress.ip_network(text, strict=False)),
+        "isCIDR": formats.is_cidr,
         "isQuantity": formats.parses(quantity),
         "quantity": lambda text: {"quantity": str(quantity(text))},
         "isGreaterThan": lambda a, b: _amount(a) > _amount(b),

@@ -35,6 +35,13 @@ def _like(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.fullmatch(text) is not None
 
 
+def _network(text: str) -> None:
+    """Parse a network; an address alone, which Python takes for one, is none."""
+    if "/" not in text:
+        raise ValueError(text)
+    ipaddress.ip_network(text, strict=False)
+
+
 def _absolute(text: str) -> None:
     parts = urlsplit(text)
     if not (parts.scheme or text.startswith("/")):
@@ -49,6 +56,7 @@ is_duration: Final = _like(rf"[-+]?(?:0|(?:\d+\.?\d*|\.\d+){_UNIT}(?:(?:\d+\.?\d
 is_dns1123_label: Final = _like(_LABEL)
 is_dns1123_subdomain: Final = _like(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 is_uri: Final = parses(_absolute)
+is_cidr: Final = parses(_network)
 
 _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "byte": parses(lambda text: base64.b64decode(text, validate=True)),
@@ -59,7 +67,7 @@ _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "hostname": _like(r"(?=.{1,253}$)[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?"),
     "ipv4": parses(ipaddress.IPv4Address),
     "ipv6": parses(ipaddress.IPv6Address),
-    "cidr": parses(lambda text: ipaddress.ip_network(text, strict=False) if "/" in text else ipaddress.ip_address("")),
+    "cidr": is_cidr,
     "mac": _like(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}"),
     "uri": is_uri,
     "uuid": _like(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"),
