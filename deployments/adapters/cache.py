@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -100,18 +100,20 @@ class Cache:
 
         Downloads that were given up count as any other.
         """
-        found = [*self._root.glob("sha256-*"), *self._root.glob("partial/sha256-*")]
-        entries = sorted(found, key=lambda path: path.stat().st_mtime)
-        sizes = {path: tree_bytes(path) for path in entries}
+        sizes: dict[Path, int] = {}
+        ages: dict[Path, float] = {}
+        for path in (*self._root.glob("sha256-*"), *self._root.glob("partial/sha256-*")):
+            with suppress(FileNotFoundError):  # It became an adapter, or another replica evicted it.
+                ages[path], sizes[path] = path.stat().st_mtime, tree_bytes(path)
         gone: list[str] = []
-        for path in entries:
+        for path in sorted(sizes, key=ages.__getitem__):
             if sum(sizes.values()) <= self._limit_bytes:
                 break
             digest = path.name.replace("-", ":", 1)
             if (fd := self._lock(digest, fcntl.LOCK_EX)) is None:
                 continue
             try:
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(fd)
             sizes.pop(path)

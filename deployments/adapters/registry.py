@@ -20,10 +20,10 @@ from typing import Any, Final, Self, TypeVar
 
 import httpx
 
-from deployments.adapters.auth import RegistryAuth
-from deployments.adapters.keyring import Keyring
-from deployments.adapters.reference import Reference, is_loopback
 from kaito_ray.errors import AdapterRefused, ImageNotFound, RegistryDenied, RegistryUnavailable
+from kaito_ray.registry.auth import RegistryAuth
+from kaito_ray.registry.keyring import Keyring
+from kaito_ray.registry.reference import Reference, is_loopback
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

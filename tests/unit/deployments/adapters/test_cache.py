@@ -103,3 +103,21 @@ async def test_downloads_that_were_given_up_are_evicted_too(tmp_path: Path) -> N
 async def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     Cache(tmp_path / "cache")
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+async def test_evicting_while_another_fills_disturbs_neither(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+
+    async def evict() -> None:
+        while not stop.is_set():
+            await asyncio.to_thread(Cache(tmp_path, limit_bytes=0).evict)
+
+    evicting = [asyncio.create_task(evict()) for _ in range(2)]
+    cache = Cache(tmp_path)
+    for number in range(15):
+        async with cache.filling(adapters.digest(str(number).encode())) as filling:
+            for part in range(5):
+                (filling.adapter / f"{part}").write_bytes(bytes(100))
+                await asyncio.sleep(0)
+    stop.set()
+    await asyncio.gather(*evicting)

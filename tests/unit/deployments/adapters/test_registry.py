@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.adapters.keyring import Keyring
-from deployments.adapters.reference import parse
 from deployments.adapters.registry import Layer, Registry
 from kaito_ray.errors import AdapterRefused, ImageNotFound, RegistryDenied, RegistryUnavailable
+from kaito_ray.registry.keyring import Keyring
+from kaito_ray.registry.reference import parse
 from tests import adapters
 from tests.unit.deployments.adapters.memory_registry import MemoryRegistry
 

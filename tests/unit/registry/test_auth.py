@@ -6,9 +6,9 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from deployments.adapters.auth import Challenge, RegistryAuth, parse_challenge, token_request
-from deployments.adapters.keyring import Credential
 from kaito_ray.errors import RegistryUnavailable
+from kaito_ray.registry.auth import Challenge, RegistryAuth, parse_challenge, token_request
+from kaito_ray.registry.keyring import Credential
 
 BLOB = "https://r.io/v2/team/a/blobs/x"
 BEARER = 'Bearer realm="https://auth.r.io/token",service="r.io",scope="repository:team/a:pull"'

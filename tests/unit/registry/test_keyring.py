@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.adapters.keyring import Credential, Keyring
-from deployments.adapters.reference import parse
+from kaito_ray.registry.keyring import Credential, Keyring
+from kaito_ray.registry.reference import parse
 
 
 def basic(user: str, password: str = "p") -> dict:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.adapters.reference import Reference, is_loopback, parse
 from kaito_ray.errors import InvalidWorkspace
+from kaito_ray.registry.reference import Reference, is_loopback, parse
 
 HEX = "a" * 64
 
