@@ -115,5 +115,7 @@ def test_weights_are_the_catalog_s_size(described: Described, name: str) -> None
 def test_every_preset_is_compared_or_has_a_reason() -> None:
     left_out = {name for name in CONFIGS if name not in BUILT}
     assert {CONFIGS[name]["architectures"][0] for name in left_out} == set(NOT_BUILT)
-    assert len(BUILT) >= 57
-    assert len(COMPARED) >= 17
+    page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text(encoding="utf-8")
+    assert f"{len(BUILT)} of {len(CONFIGS)} presets" in page
+    assert f"{len(COMPARED)} presets: all dense" in page
+    assert all(architecture in page for architecture in NOT_BUILT)
