@@ -12,7 +12,7 @@ from kaito_ray.kube.cluster import PODS, RAY_SERVICES, SERVICES, Manifest
 from kaito_ray.local import raycluster, rayservice
 from kaito_ray.local.objects import Objects, deleting, holds
 from kaito_ray.local.ray_clusters import RayClusters, name_of, ports_of
-from kaito_ray.local.ray_rest import RayRefused
+from kaito_ray.local.ray_rest import RayRefused, RayUnavailable
 
 _REFUSED_RETRY_S: Final = 30.0
 
@@ -76,9 +76,6 @@ class RayServiceController:
         target = pending or active
         if target is None:
             return
-        for cluster in (active, pending):
-            if cluster:
-                await self._label_head(cluster)
         applications = await self._serve(service, target)
         if applications is None:  # Ray does not answer just now: what it said last stands
             which = "pendingServiceStatus" if pending else "activeServiceStatus"
@@ -86,6 +83,7 @@ class RayServiceController:
         elif rayservice.all_running(applications):
             await self._lead_to(service, target)
             active, pending = target, None
+        await self._label_heads(active, pending)
         endpoints = self._endpoints(service)
         status = rayservice.service_status(
             service, active=active, pending=pending, applications=applications, endpoints=endpoints
@@ -97,7 +95,10 @@ class RayServiceController:
         if (reached := self.clusters.reach(cluster)) is None:
             return None
         ray, ports = reached
-        applications = rayservice.application_statuses(await ray.applications())
+        try:
+            applications = rayservice.application_statuses(await ray.applications())
+        except RayUnavailable:
+            return None
         uid, config = cluster["metadata"]["uid"], service["spec"].get("serveConfigV2", "")
         if not self._due(self._applied.get(uid), config, applications):
             return applications
@@ -137,15 +138,19 @@ class RayServiceController:
         pods = [p for p in self.objects.all(PODS) if p["metadata"]["namespace"] == namespace]
         return sum(holds(p, "Ready") and wanted <= p["metadata"].get("labels", {}).items() for p in pods)
 
-    async def _label_head(self, cluster: Manifest) -> None:
-        """Say on the head pod whether its proxy answers; that is what Services select."""
-        pod = self.clusters.head_pod(cluster)
-        if pod is None or deleting(pod):
-            return
-        serving = holds(pod, "Ready") and await self.clusters.ray.serving(ports_of(pod).serve)
-        labelled = deepcopy(pod)
-        labelled["metadata"]["labels"]["ray.io/serve"] = "true" if serving else "false"
-        await self.objects.replace(PODS, labelled)
+    async def _label_heads(self, active: Manifest | None, pending: Manifest | None) -> None:
+        """Say on each head pod whether it serves; that is what Services select.
+
+        HAProxy on a head says that it is well before there is anything behind it, so a pending cluster does not count.
+        """
+        for cluster in (active, pending):
+            pod = self.clusters.head_pod(cluster) if cluster else None
+            if pod is None or deleting(pod):
+                continue
+            serving = cluster is active and holds(pod, "Ready") and await self.clusters.ray.serving(ports_of(pod).serve)
+            labelled = deepcopy(pod)
+            labelled["metadata"]["labels"]["ray.io/serve"] = "true" if serving else "false"
+            await self.objects.replace(PODS, labelled)
 
     async def _retire(self, service: Manifest, owned: Mapping[str, Manifest], keep: set[str | None]) -> None:
         """End clusters that no longer serve, after the delay; the time is kept in memory, as KubeRay keeps it."""

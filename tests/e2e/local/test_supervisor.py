@@ -119,7 +119,10 @@ def test_a_second_up_is_refused_by_name_of_the_first(home):
     with pytest.raises(AlreadyRunning, match=f"process {child.pid}"):
         up.up(home.root, detach=True)
     second = subprocess.run(
-        [sys.executable, "-m", "kaito_ray.local.supervisor", "--home", str(home.root)], capture_output=True, text=True
+        [sys.executable, "-m", "kaito_ray.local.supervisor", "--home", str(home.root)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert second.returncode == 1

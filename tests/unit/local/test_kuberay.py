@@ -211,6 +211,7 @@ async def test_any_other_change_makes_a_second_cluster_and_leads_traffic_there_o
     await world.edit(rayClusterConfig=cluster_spec(image="worker:2"))
     await world.step(3)
     during = (await world.service())["status"]
+    assert await serving_pods(world) == [old]
     assert during["activeServiceStatus"]["rayClusterName"] == old
     assert condition(await world.service(), "UpgradeInProgress") == ("True", "BothActivePendingClustersExist")
     assert len(await world.names(RAY_CLUSTERS)) == 2
@@ -222,9 +223,39 @@ async def test_any_other_change_makes_a_second_cluster_and_leads_traffic_there_o
     await world.step(2)
 
     new = (await world.service())["status"]["activeServiceStatus"]["rayClusterName"]
+    assert new in await serving_pods(world)
     assert new == during["pendingServiceStatus"]["rayClusterName"] != old
     serve = await world.cluster.get(SERVICES, "phi-serve-svc", "default")
     assert serve["spec"]["selector"]["ray.io/cluster"] == new
+
+
+async def serving_pods(world: World) -> list[str]:
+    """The clusters whose head pods Services select."""
+    labels = [pod["metadata"]["labels"] for pod in await world.cluster.list(PODS)]
+    return [found["ray.io/cluster"] for found in labels if found["ray.io/serve"] == "true"]
+
+
+async def test_a_pending_cluster_gets_no_traffic_though_its_proxy_answers(world):
+    await world.cluster.create(RAY_SERVICES, ray_service())
+    await world.settle()
+    await world.step(2)
+    await world.head_ready()
+
+    await world.step(2)
+    assert await serving_pods(world) == []
+
+    world.ray.only.settle()
+    await world.step()
+    assert len(await serving_pods(world)) == 1
+
+
+async def test_while_only_the_dashboard_is_down_the_service_stays_ready(world):
+    await serving(world)
+
+    world.ray.only.down = True
+    await world.step()
+
+    assert condition(await world.service(), "Ready") == ("True", "NonZeroServeEndpoints")
 
 
 async def test_the_old_cluster_goes_after_the_delay_and_not_before(world):
