@@ -32,6 +32,7 @@ async def run(settings: Settings) -> None:
             registry=registry(Watches(queue), settings),
             settings=kopf_settings(cluster, settings),
             standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None,
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -9,7 +10,11 @@ from typing import Final
 from kaito_ray.api import names
 from kaito_ray.api.crd import OWNER_ANNOTATION
 from kaito_ray.errors import ApiRefused
+from kaito_ray.kube import events
 from kaito_ray.kube.cluster import CRDS, VALIDATING_WEBHOOKS, Cluster, Manifest
+from kaito_ray.kube.events import emit, timestamp
+
+log = logging.getLogger(__name__)
 
 FRESH_S: Final = 60.0
 """How long one answer is believed."""
@@ -30,23 +35,34 @@ class Ownership:
             errors.ApiUnavailable: the cluster could not be asked.
         """
         if monotonic() - self._asked_at >= FRESH_S:
-            self._problem = await self._ask()
+            await self._ask()
             self._asked_at = monotonic()
         return self._problem
 
-    async def _ask(self) -> str | None:
-        name = f"{names.PLURAL}.{names.GROUP}"
+    async def _ask(self) -> None:
         try:
-            crd = await self.cluster.get(CRDS, name)
+            crd = await self.cluster.get(CRDS, _CRD)
             webhooks = await self.cluster.list(VALIDATING_WEBHOOKS)
         except ApiRefused:  # not ours to read, so not ours to judge
-            return None
-        if crd is not None and (crd["metadata"].get("annotations") or {}).get(OWNER_ANNOTATION) != names.MANAGED_BY:
-            return f"the CRD {name} is not kaito-ray's; apply the one of this chart once the other operator is gone"
-        foreign = [found["metadata"]["name"] for found in webhooks if _judges_workspaces(found)]
-        if foreign:
-            return f"another operator's webhook checks Workspaces ({', '.join(foreign)}); remove that operator first"
-        return None
+            return
+        problem = _problem(crd, webhooks)
+        if problem and problem != self._problem:  # said once: it stands until somebody acts
+            log.error("not reconciling any Workspace: %s", problem)
+            if crd is not None:
+                await emit(self.cluster, crd, events.not_reconciling(problem), now=timestamp())
+        self._problem = problem
+
+
+_CRD: Final = f"{names.PLURAL}.{names.GROUP}"
+
+
+def _problem(crd: Manifest | None, webhooks: list[Manifest]) -> str | None:
+    if crd is not None and (crd["metadata"].get("annotations") or {}).get(OWNER_ANNOTATION) != names.MANAGED_BY:
+        return f"the CRD {_CRD} is not kaito-ray's; apply the one of this chart once the other operator is gone"
+    foreign = [found["metadata"]["name"] for found in webhooks if _judges_workspaces(found)]
+    if foreign:
+        return f"another operator's webhook checks Workspaces ({', '.join(foreign)}); remove that operator first"
+    return None
 
 
 def _judges_workspaces(configuration: Manifest) -> bool:

@@ -6,7 +6,6 @@ A pass that finds nothing to change writes nothing.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,7 +26,7 @@ from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
-from kaito_ray.kube.events import Note, emit
+from kaito_ray.kube.events import Note, emit, timestamp
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ async def reconcile(
     manifest = await cluster.get(WORKSPACES, key.name, key.namespace)
     if manifest is None:
         return None
-    now = now or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = now or timestamp()
     faults: list[InvalidWorkspace] = []
     try:
         workspace = Workspace.from_wire(manifest)

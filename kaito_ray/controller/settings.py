@@ -50,6 +50,8 @@ class Settings:
     """Address that the admission webhook listens on."""
     webhook_port: int = 0
     """Its port; 0 takes a free one."""
+    health_port: int = 0
+    """Port of `/healthz` on all interfaces, for a pod's probes; 0: none."""
     webhook_service: str | None = None
     """`namespace/name` of the Service in front of it, in a cluster; absent means the API server calls the address."""
 
@@ -84,6 +86,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("lease-namespace", defaults.lease_namespace, "namespace of the lease")
     add("webhook-host", defaults.webhook_host, "address of the admission webhook")
     add("webhook-port", defaults.webhook_port, "port of the admission webhook; 0 takes a free one")
+    add("health-port", defaults.health_port, "port of /healthz for a pod's probes; 0: none")
     add("webhook-service", None, "namespace/name of the Service in front of the webhook")
     given = parser.parse_args(arguments)
     return Settings(
@@ -98,5 +101,6 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         lease_namespace=given.lease_namespace,
         webhook_host=given.webhook_host,
         webhook_port=int(given.webhook_port),
+        health_port=int(given.health_port),
         webhook_service=given.webhook_service or None,
     )

@@ -34,8 +34,7 @@ async def _worker(
         key = await queue.get()
         failed, again_s = True, None
         try:
-            if problem := await ownership.problem():
-                log.error("not reconciling: %s", problem, extra={"workspace": key.name, "namespace": key.namespace})
+            if await ownership.problem():
                 again_s = NOT_OURS_S
             else:
                 again_s = await reconcile(cluster, replicas, key, settings)

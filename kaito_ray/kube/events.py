@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from kaito_ray.api import names
@@ -95,6 +96,16 @@ def deleting() -> Note:
     return Note("Normal", "Deleting", "stopping Ray, then returning the machines")
 
 
+def not_reconciling(why: str) -> Note:
+    """The operator leaves every Workspace alone, because another one owns them."""
+    return Note("Warning", "NotReconciling", why)
+
+
+def timestamp() -> str:
+    """Return the present time as Kubernetes writes it, RFC 3339 in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 async def emit(cluster: Cluster, about: Manifest, note: Note, *, now: str) -> None:
     """Write the Event, or count it once more; one that may not be written is logged, for it must not stop the work."""
     meta = about["metadata"]
@@ -121,7 +132,7 @@ def _event(about: Manifest, note: Note, name: str, namespace: str, now: str) -> 
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
             "name": meta["name"],
-            "namespace": namespace,
+            **({"namespace": namespace} if "namespace" in meta else {}),
             "uid": meta["uid"],
         },
         "type": note.type,

@@ -8,7 +8,7 @@ from kaito_ray.api.crd import crd
 from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.webhook import configuration
 from kaito_ray.errors import ApiRefused
-from kaito_ray.kube.cluster import CRDS, VALIDATING_WEBHOOKS
+from kaito_ray.kube.cluster import CRDS, EVENTS, VALIDATING_WEBHOOKS
 from kaito_ray.testing.builders import merged
 from kaito_ray.testing.fake_cluster import FakeCluster
 
@@ -35,6 +35,19 @@ async def test_problem(crds: list[Any], webhooks: list[Any], words: str | None) 
         await cluster.create(VALIDATING_WEBHOOKS, found)
     problem = await Ownership(cluster).problem()
     assert (problem is None) if words is None else (problem is not None and words in problem)
+
+
+async def test_it_is_said_once() -> None:
+    cluster = FakeCluster()
+    await cluster.create(CRDS, KAITOS)
+    ownership = Ownership(cluster)
+    assert await ownership.problem() == await ownership.problem()
+    (event,) = await cluster.list(EVENTS)
+    assert (event["reason"], event["count"], event["involvedObject"]["kind"]) == (
+        "NotReconciling",
+        1,
+        "CustomResourceDefinition",
+    )
 
 
 async def test_what_may_not_be_read_is_not_judged() -> None:
