@@ -38,18 +38,20 @@ def lora_slots(
     """Return the bytes that the engine sets aside for adapters on one GPU, in 16-bit numbers.
 
     A slot holds A (rank x in) and B (out x rank) of a layer's seven projections. Where the outputs are divided, A is
-    whole on every rank and B is divided; where the inputs are (o and down), the other way round. The feed-forward width
+    whole on every rank and B is divided; where the inputs are (o and down), the other way round. Both embeddings have
+    slots too, whole on every rank; some families (Qwen, Mistral) lack them, so theirs is an upper bound. The feed-forward width
     is taken as four times the hidden size where the preset does not say.
-    Source: vLLM `ColumnParallelLinearWithLoRA`, `RowParallelLinearWithLoRA` without fully sharded LoRAs.
-    Example: Llama-3.1-8B, 1 adapter of rank 16 on one GPU: 83886080.
+    Source: vLLM `LoRAModelManager` without fully sharded LoRAs.
+    Example: Llama-3.1-8B, 1 adapter of rank 16 on one GPU: 92356608.
     """
     hidden = shape.hidden_size
     wide = shape.intermediate_size or 4 * hidden
     queries, kv = shape.heads * _head_dim(shape), _kv_width(shape)
     whole = 3 * hidden + hidden + 2 * hidden + hidden
     divided = (queries + 2 * kv) + queries + 2 * wide + wide
-    layers = ceil(shape.layers / pipeline_parallel)
-    return adapters * rank * layers * 2 * (whole + ceil(divided / tensor_parallel))
+    layers = ceil(shape.layers / pipeline_parallel) * (whole + ceil(divided / tensor_parallel))
+    embeddings = 2 * ((shape.vocab_size or 0) + hidden)
+    return adapters * rank * 2 * (layers + embeddings)
 
 
 def _head_dim(shape: ModelShape) -> int:
