@@ -42,10 +42,8 @@ def test_conflict(raw: Raw, ours: str) -> None:
 
 
 def test_a_kind_that_is_not_there(raw: Raw, widgets: str) -> None:
-    answer = raw.refused("GET", f"{widgets}/gizmos")
-    assert (answer["code"], answer["message"]) == (404, "404 page not found") or (
-        answer["message"] == "the server could not find the requested resource"
-    )
+    status, answer, _ = raw.full("GET", f"{widgets}/gizmos")
+    assert (status, answer["text"]) == (404, "404 page not found\n")
 
 
 def test_a_namespace_that_is_not_there(raw: Raw, widgets: str) -> None:
@@ -95,11 +93,6 @@ def test_a_body_that_is_too_long(raw: Raw, namespace: str) -> None:
     body = {"metadata": {"name": "a"}, "data": {"x": "y" * 4_000_000}}
     answer = raw.refused("POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
     assert answer["code"] == 413
-
-
-def test_without_a_token_nobody_gets_in(kubectl: Kubectl) -> None:
-    answer = kubectl("get", "configmaps", "--token", "wrong", "--username", "", fails=True)
-    assert "You must be logged in to the server" in answer.err or "Unauthorized" in answer.err
 
 
 def test_kubectl_shows_the_words(kubectl: Kubectl, widgets: str) -> None:

@@ -81,6 +81,8 @@ class Server:
             return await self._route(request)
         except status.ApiError as error:
             return _refusal(error)
+        except status.NoSuchPath:
+            return Response("404 page not found\n", 404, media_type="text/plain")
         except ClientDisconnect:
             return Response(status_code=499)
         except RecursionError:
@@ -117,13 +119,13 @@ class Server:
                 return JSONResponse(
                     {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
                 )
-        raise status.no_such_path()
+        raise status.NoSuchPath
 
     def _openapi(self, path: str) -> Response:
         revision = max((entry for entry in self._crd_versions()), default=0)
         body = openapi.document(self.registry, self.store, path) if path else openapi.index(self.registry, revision)
         if body is None:
-            raise status.no_such_path()
+            raise status.NoSuchPath
         return _json(body)
 
     def _crd_versions(self) -> Iterable[int]:
@@ -148,7 +150,7 @@ class Server:
             case _:
                 body = discovery.resource_list(self.registry, parts[1], parts[2])
         if body is None:
-            raise status.no_such_path()
+            raise status.NoSuchPath
         return _json(body)
 
     async def _objects(self, request: Request, group: str, version: str, rest: list[str]) -> Response:
@@ -169,10 +171,10 @@ class Server:
             namespace, rest = rest[1], rest[2:]
         kind = self.registry.find(group, version, rest[0])
         if kind is None or (namespace is not None and not kind.namespaced) or len(rest) > 3:
-            raise status.no_such_path()
+            raise status.NoSuchPath
         name, subresource = (*rest[1:], "", "")[:2]
         if name and kind.namespaced and namespace is None:
-            raise status.no_such_path()
+            raise status.NoSuchPath
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         return Call(kind, namespace, name, subresource, dict(request.query_params), b"", content_type)
 
@@ -186,7 +188,7 @@ class Server:
         if call.subresource in _UNSERVED and not call.kind.custom:
             words = f"{call.subresource} is not served by this embedded API server: {_UNSERVED[call.subresource]}"
             raise status.not_implemented(words)
-        raise status.no_such_path()
+        raise status.NoSuchPath
 
     async def _verb(self, request: Request, call: Call) -> Response:
         match request.method, bool(call.name):

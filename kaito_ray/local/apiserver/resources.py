@@ -105,6 +105,9 @@ SERVICE: Final = Kind("", "v1", "services", "Service", short_names=("svc",), cat
 NODE: Final = Kind("", "v1", "nodes", "Node", namespaced=False, short_names=("no",), subresources=_STATUS)
 SECRET: Final = Kind("", "v1", "secrets", "Secret")
 CONFIG_MAP: Final = Kind("", "v1", "configmaps", "ConfigMap", short_names=("cm",))
+CLAIM: Final = Kind(
+    "", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short_names=("pvc",), subresources=_STATUS
+)
 SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",))
 EVENT: Final = Kind("", "v1", "events", "Event", short_names=("ev",))
 EVENT_V1: Final = Kind("events.k8s.io", "v1", "events", "Event", short_names=("ev",), stored_as=EVENT.key)
@@ -115,6 +118,7 @@ BUILT_IN: Final = (
     EVENT,
     NAMESPACE,
     NODE,
+    CLAIM,
     POD,
     SECRET,
     SERVICE_ACCOUNT,

@@ -29,6 +29,15 @@ from kaito_ray.local.apiserver.status import (
 Schema = Mapping[str, Any]
 
 MISSING: Final = cel.MISSING
+_BLOCKING: Final = frozenset(
+    ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+)
+_UNCHECKED: Final = invalid_value(
+    "<nil>",
+    None,
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation",
+)
 _EMBEDDED: Final = frozenset(("apiVersion", "kind", "metadata"))
 
 
@@ -85,10 +94,12 @@ def validate(value: Any, schema: Schema, path: str = "", old: Any = MISSING) -> 
     """Return what is wrong with `value`, rules in CEL included.
 
     What did not change since `old` is not judged again, so that a tightened schema does not wedge objects (Kubernetes
-    calls it ratcheting). Rules in CEL run only where the types are right.
+    calls it ratcheting). Rules in CEL run only on what has the right shape; where it has not, an error says so.
     """
     errors = list(structure(value, schema, path, old))
-    return errors or list(cel.violations(value, schema, path, old))
+    if not any(error.type in _BLOCKING for error in errors):
+        return errors + list(cel.violations(value, schema, path, old))
+    return [*errors, _UNCHECKED] if cel.has_rules(schema) else errors
 
 
 def structure(value: Any, schema: Schema, path: str = "", old: Any = MISSING) -> Iterator[FieldError]:

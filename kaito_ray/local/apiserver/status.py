@@ -65,9 +65,8 @@ def not_found(kind: Kind, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{kind.group_resource} "{name}" not found', _details(kind, name))
 
 
-def no_such_path() -> ApiError:
-    """404: no such kind or route."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+class NoSuchPath(Exception):
+    """404: no such kind or route; a real cluster answers that in plain text."""
 
 
 def already_exists(kind: Kind, name: str) -> ApiError:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from kaito_ray.local.apiserver.store import Store
-from tests.apiserver import ApiServer
+from tests.apiserver import ApiServer, running
 from tests.conformance.conftest import eventually
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -30,6 +30,13 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One server for all tests that leave it as it is."""
+    with running(tmp_path_factory.mktemp("calm")) as made:
+        yield made
 
 
 def request(server: ApiServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -120,39 +127,39 @@ def test_a_collection_that_a_crash_cut_short_is_finished(server: ApiServer) -> N
     eventually(lambda: request(server, "GET", f"{MAPS}/child")[0] == 404)
 
 
-def test_a_second_server_in_the_same_home_is_refused(server: ApiServer) -> None:
-    command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(server.home)]
+def test_a_second_server_in_the_same_home_is_refused(calm: ApiServer) -> None:
+    command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(calm.home)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert "an API server runs in" in done.stderr
-    assert request(server, "GET", "/version")[0] == 200
+    assert request(calm, "GET", "/version")[0] == 200
 
 
-def test_it_listens_on_loopback_only(server: ApiServer) -> None:
-    assert server.process is not None
+def test_it_listens_on_loopback_only(calm: ApiServer) -> None:
+    assert calm.process is not None
     import psutil
 
-    listening = [one for one in psutil.Process(server.process.pid).net_connections() if one.status == "LISTEN"]
+    listening = [one for one in psutil.Process(calm.process.pid).net_connections() if one.status == "LISTEN"]
     assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize(
     "headers", [{"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}]
 )
-def test_nobody_gets_in_without_the_token(server: ApiServer, headers: dict[str, str]) -> None:
-    code, body = request(server, "GET", MAPS, **headers)
+def test_nobody_gets_in_without_the_token(calm: ApiServer, headers: dict[str, str]) -> None:
+    code, body = request(calm, "GET", MAPS, **headers)
     assert (code, body["reason"]) == (401, "Unauthorized")
 
 
 @pytest.mark.parametrize("subresource", ["exec", "attach", "portforward", "proxy", "eviction", "binding"])
-def test_what_is_not_served_is_refused_with_what_to_use_instead(server: ApiServer, subresource: str) -> None:
-    code, body = request(server, "POST", f"/api/v1/namespaces/default/pods/x/{subresource}", {})
+def test_what_is_not_served_is_refused_with_what_to_use_instead(calm: ApiServer, subresource: str) -> None:
+    code, body = request(calm, "POST", f"/api/v1/namespaces/default/pods/x/{subresource}", {})
     assert (code, body["reason"]) == (501, "NotImplemented")
     assert body["message"].startswith(f"{subresource} is not served by this embedded API server: ")
 
 
-def test_server_side_apply_is_refused_with_what_to_use_instead(server: ApiServer) -> None:
-    kubectl = ["kubectl", "--kubeconfig", str(server.kubeconfig), "--cache-dir", str(server.home / "cache")]
+def test_server_side_apply_is_refused_with_what_to_use_instead(calm: ApiServer) -> None:
+    kubectl = ["kubectl", "--kubeconfig", str(calm.kubeconfig), "--cache-dir", str(calm.home / "cache")]
     manifest = '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}'
     done = subprocess.run(
         [*kubectl, "apply", "--server-side", "-f", "-"], input=manifest, capture_output=True, text=True, check=False
@@ -160,18 +167,18 @@ def test_server_side_apply_is_refused_with_what_to_use_instead(server: ApiServer
     assert "use `kubectl apply` without --server-side" in done.stderr
 
 
-def test_a_pods_log_is_the_file_that_its_process_writes(server: ApiServer) -> None:
+def test_a_pods_log_is_the_file_that_its_process_writes(calm: ApiServer) -> None:
     spec = {"containers": [{"name": "main", "image": "x"}]}
-    request(server, "POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "p"}, "spec": spec})
-    file = server.home / "pods" / "default_p" / "main.log"
+    request(calm, "POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "p"}, "spec": spec})
+    file = calm.home / "pods" / "default_p" / "main.log"
     file.parent.mkdir(parents=True)
     file.write_text("one\ntwo\nthree\n")
     kubectl = [
         "kubectl",
         "--kubeconfig",
-        str(server.kubeconfig),
+        str(calm.kubeconfig),
         "--cache-dir",
-        str(server.home / "cache"),
+        str(calm.home / "cache"),
         "logs",
         "p",
     ]
@@ -200,8 +207,8 @@ def watched(server: ApiServer, path: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in answer]
 
 
-def test_a_port_in_use_is_named(server: ApiServer, tmp_path: Path) -> None:
-    port = (server.home / "apiserver.port").read_text()
+def test_a_port_in_use_is_named(calm: ApiServer, tmp_path: Path) -> None:
+    port = (calm.home / "apiapiserver.port").read_text()
     command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(tmp_path / "other"), "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
