@@ -6,6 +6,7 @@ peering. Its retries stay off too, for they end in a permanent error that nothin
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kaito_ray.kube.cluster import (
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
+    RAY_JOBS,
     RAY_SERVICES,
     SECRETS,
     SERVICES,
@@ -46,7 +48,7 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     """Return kopf's registry with every handler of the operator."""
     found = kopf.OperatorRegistry()
     on_workspace(watches, found)
-    children = [RAY_SERVICES, SERVICES, SECRETS]
+    children = [RAY_SERVICES, RAY_JOBS, SERVICES, SECRETS]
     if settings.provisioner == "karpenter":
         children += [NODE_POOLS, NODE_CLAIMS]
     for resource in children:
@@ -149,6 +151,15 @@ def on_login(kubeconfig: Path | None, found: kopf.OperatorRegistry) -> None:
             certificate_path=read.cert_file,
             private_key_path=read.key_file,
         )
+
+
+def on_stop(task: asyncio.Future[None], found: kopf.OperatorRegistry) -> None:
+    """End our own task when kopf is told to stop: it waits seconds for every task that it did not start itself."""
+
+    @kopf.on.cleanup(registry=found, id="stop")
+    async def stop(**_: Any) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 _OURS = {names.WORKSPACE_LABEL: kopf.PRESENT, names.WORKSPACE_NAMESPACE_LABEL: kopf.PRESENT}

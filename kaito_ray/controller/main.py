@@ -11,7 +11,7 @@ from functools import partial
 import kopf
 
 from kaito_ray import __version__
-from kaito_ray.controller.handlers import Watches, kopf_settings, registry
+from kaito_ray.controller.handlers import Watches, kopf_settings, on_stop, registry
 from kaito_ray.controller.leader import Candidate
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.replicas import HttpReplicas
@@ -27,9 +27,12 @@ async def run(settings: Settings) -> None:
     cluster = KubernetesCluster(settings.kubeconfig)
     queue = WorkQueue()
     candidate = Candidate(cluster, settings)
+    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), queue, settings)))
+    handlers = registry(Watches(queue), settings)
+    on_stop(leading, handlers)
     watching = asyncio.ensure_future(
         kopf.operator(
-            registry=registry(Watches(queue), settings),
+            registry=handlers,
             settings=kopf_settings(cluster, settings),
             standalone=True,
             liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None,
@@ -37,11 +40,10 @@ async def run(settings: Settings) -> None:
             namespaces=settings.namespaces,
         )
     )
-    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), queue, settings)))
     try:
         done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            if not task.cancelled():  # when kopf is told to stop, it cancels every task of the loop
+            if not task.cancelled():
                 task.result()
     finally:
         for task in (leading, watching):

@@ -6,8 +6,8 @@ import logging
 from typing import Final, Protocol
 
 import aiohttp
-from pydantic import ValidationError
 
+from kaito_ray.api.base import ApiModel
 from kaito_ray.api.status import AdapterStatus
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,14 @@ class HttpReplicas:
         try:
             async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(f"{endpoint}/adapters") as answer:
                 answer.raise_for_status()
-                body = await answer.json()
-            return tuple(AdapterStatus.from_wire(one) for one in body["adapters"])
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError, ValidationError) as error:
+                return _Told.from_wire(await answer.json()).adapters
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("replica did not say how its adapters are", extra={"endpoint": endpoint, "error": str(error)})
             return None
+
+
+class _Told(ApiModel):
+    """The answer of `/adapters`."""
+
+    adapters: tuple[AdapterStatus, ...]
+    """Each adapter that the replica was told of."""
