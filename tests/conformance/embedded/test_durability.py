@@ -208,7 +208,7 @@ def watched(server: ApiServer, path: str) -> list[dict[str, Any]]:
 
 
 def test_a_port_in_use_is_named(calm: ApiServer, tmp_path: Path) -> None:
-    port = (calm.home / "apiapiserver.port").read_text()
+    port = (calm.home / "apiserver.port").read_text()
     command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(tmp_path / "other"), "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
