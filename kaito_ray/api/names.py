@@ -66,6 +66,11 @@ def ray_job(workspace: str) -> str:
     return ray_service(workspace)
 
 
+def tuning_claim(workspace: str) -> str:
+    """Return the name of the claim that a tuning run keeps its checkpoints on."""
+    return fitted(workspace, 253 - len("-tuning")) + "-tuning"
+
+
 def node_pool(namespace: str, workspace: str) -> str:
     """Return the name of the NodePool, which has no namespace of its own."""
     return fitted(f"{namespace}-{workspace}", NODE_POOL_NAME_LIMIT)

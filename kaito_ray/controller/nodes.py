@@ -10,6 +10,7 @@ from kaito_ray.api.status import Condition
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import is_ready
 from kaito_ray.estimator.plan import ServingPlan
+from kaito_ray.estimator.tuning import TuningPlan
 from kaito_ray.kube.cluster import Manifest
 
 _STAGES: Final = ("Launched", "Registered", "Initialized")
@@ -35,7 +36,7 @@ def claim_condition(claims: Sequence[Manifest], needed: int) -> Condition:
     return _condition(c.NODE_CLAIM_READY, False, reason, message.rstrip(": "))
 
 
-def nodes_condition(seen: Observed, plan: ServingPlan, used: Sequence[str]) -> Condition:
+def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan, used: Sequence[str]) -> Condition:
     """Return `NodesReady`; `used` are the nodes that count."""
     nodes = [node for node in seen.nodes if node["metadata"]["name"] in used]
     ready = [node for node in nodes if is_ready(node)]

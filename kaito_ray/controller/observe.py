@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from kaito_ray.api import names
 from kaito_ray.api.status import AdapterStatus
 from kaito_ray.api.workspace import Workspace
+from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.kube.cluster import (
@@ -16,7 +17,9 @@ from kaito_ray.kube.cluster import (
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    RAY_JOBS,
     RAY_SERVICES,
     SECRETS,
     SERVICES,
@@ -42,11 +45,13 @@ class Observed:
     children: Mapping[Child, Manifest] = field(default_factory=dict)
     """Those children that exist."""
     config: Manifest | None = None
-    """The ConfigMap of `inference.config`, if it is named and exists."""
+    """The ConfigMap of `inference.config` or `tuning.config`, if it is named and exists."""
     pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
-    """Those Secrets of registry credentials that the Workspace names and that exist."""
+    """Those Secrets of registry credentials that the Workspace names, to pull or to push, and that exist."""
     adapters: tuple[AdapterStatus, ...] | None = None
     """What the replica says of its adapters; None where it was not asked or did not answer."""
+    job_log: tuple[str, ...] | None = None
+    """What the tuning job has printed; None where it was not asked or Ray did not answer."""
     node_claims: tuple[Manifest, ...] = ()
     """Claims of the Workspace's NodePool."""
     nodes: tuple[Manifest, ...] = ()
@@ -58,6 +63,11 @@ class Observed:
     def ray_service(self) -> Manifest | None:
         """The RayService."""
         return self.children.get((RAY_SERVICES, names.ray_service(self.workspace.metadata.name)))
+
+    @property
+    def ray_job(self) -> Manifest | None:
+        """The RayJob."""
+        return self.children.get((RAY_JOBS, names.ray_job(self.workspace.metadata.name)))
 
     @property
     def service(self) -> Manifest | None:
@@ -83,14 +93,22 @@ def child_names(namespace: str, workspace: str) -> tuple[Child, ...]:
         (SECRETS, names.keys_secret(workspace)),
         (SECRETS, names.registry_secret(workspace)),
         (SERVICES, workspace),
+        (PERSISTENT_VOLUME_CLAIMS, names.tuning_claim(workspace)),
         (RAY_SERVICES, names.ray_service(workspace)),
+        (RAY_JOBS, names.ray_job(workspace)),
     )
 
 
 async def observe(
-    cluster: Cluster, replicas: Replicas, manifest: Manifest, workspace: Workspace, settings: Settings
+    cluster: Cluster,
+    replicas: Replicas,
+    manifest: Manifest,
+    workspace: Workspace,
+    settings: Settings,
+    *,
+    jobs: Jobs | None = None,
 ) -> Observed:
-    """Return what the cluster holds for that Workspace, and what its replica says.
+    """Return what the cluster holds for that Workspace, and what its replica or job says.
 
     Raises:
         errors.ApiUnavailable: part of it could not be read; nothing may be decided on half a view.
@@ -106,8 +124,10 @@ async def observe(
     if settings.provisioner == "karpenter":
         claims = await cluster.list(NODE_CLAIMS, labels={NODE_POOL_LABEL: pool})
     spec = workspace.inference
-    config = spec.config if spec else None
+    work = workspace.inference or workspace.tuning
+    config = work.config if work else None
     leaving = meta.deletion_timestamp is not None
+    job = children.get((RAY_JOBS, names.ray_job(meta.name)))
     return Observed(
         workspace=workspace,
         manifest=manifest,
@@ -115,6 +135,7 @@ async def observe(
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
         adapters=await replicas.adapters(workspace.status.endpoint) if spec and spec.adapters and not leaving else None,
+        job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
         node_claims=tuple(claims),
         nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
         pods=tuple(await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})) if leaving else (),
@@ -122,7 +143,10 @@ async def observe(
 
 
 async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:
-    named = pull_secrets(workspace.inference) if workspace.inference else ()
+    named: Iterable[str] = pull_secrets(workspace.inference) if workspace.inference else ()
+    output = workspace.tuning.output if workspace.tuning else None
+    if output and output.image_push_secret:
+        named = (output.image_push_secret,)
     found = {name: await cluster.get(SECRETS, name, workspace.metadata.namespace) for name in named}
     return {name: secret for name, secret in found.items() if secret is not None}
 

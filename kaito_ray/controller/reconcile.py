@@ -13,17 +13,19 @@ from pydantic import ValidationError
 from kaito_ray.api.admission import refusals
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.controller import announce
+from kaito_ray.controller import announce, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
+from kaito_ray.controller.jobs import Jobs
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
+from kaito_ray.controller.tuning_plan import plan_run
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
 from kaito_ray.kube.events import Note, emit, timestamp
@@ -39,7 +41,13 @@ DELETING_S: Final = 5.0
 
 
 async def reconcile(
-    cluster: Cluster, replicas: Replicas, key: Key, settings: Settings, *, now: str | None = None
+    cluster: Cluster,
+    replicas: Replicas,
+    key: Key,
+    settings: Settings,
+    *,
+    jobs: Jobs | None = None,
+    now: str | None = None,
 ) -> float | None:
     """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
 
@@ -56,7 +64,7 @@ async def reconcile(
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         faults, workspace = refusals(manifest), _bare(manifest)
-    seen = await observe(cluster, replicas, manifest, workspace, settings)
+    seen = await observe(cluster, replicas, manifest, workspace, settings, jobs=jobs)
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
@@ -65,6 +73,8 @@ async def reconcile(
         if faults:
             raise faults[0]
         require_ours(seen)
+        if workspace.tuning is not None:
+            return await _tune(cluster, seen, manifest, settings, now)
         planned = plan(seen, settings, pinned_image=pinned_image(seen))
         steps = decide(seen, desired(planned.inputs, seen))
         await act(cluster, steps, manifest)
@@ -80,6 +90,15 @@ async def reconcile(
     status = serving_status(seen, planned, settings, now=now)
     await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
     return LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
+
+
+async def _tune(cluster: Cluster, seen: Observed, manifest: Manifest, settings: Settings, now: str) -> float:
+    planned = plan_run(seen, settings)
+    done = tuning_run.steps(seen, planned.inputs)
+    await act(cluster, done, manifest)
+    status = tuning_run.tuning_status(seen, planned, settings, now=now)
+    await _tell(cluster, manifest, status, tuning_run.notes(seen.workspace.status, status, done), now)
+    return tuning_run.LOOK_AGAIN_S if status.state == "Running" else RESYNC_S
 
 
 async def _delete(cluster: Cluster, seen: Observed, now: str) -> float:

@@ -35,10 +35,12 @@ class References:
         if body is None:
             self._named.pop(key, None)
         else:
-            spec = body.get("inference") or {}
+            spec = body.get("inference") or body.get("tuning") or {}
             named = {("ConfigMap", spec["config"])} if spec.get("config") else set()
             for adapter in spec.get("adapters") or ():
                 named |= {("Secret", name) for name in (adapter.get("source") or {}).get("imagePullSecrets") or ()}
+            if push := (spec.get("output") or {}).get("imagePushSecret"):
+                named.add(("Secret", push))
             self._named[key] = frozenset(named)
 
     def naming(self, kind: str, namespace: str, name: str) -> Iterable[Key]:

@@ -40,6 +40,8 @@ class Settings:
     """Image of the Ray pods of Workspaces that are served for the first time."""
     retired: Literal["substitute", "refuse"] = "substitute"
     """What becomes of a retired instance type."""
+    data_allow: tuple[str, ...] = ()
+    """Hosts and networks that tuning may fetch data from though they are private."""
     workers: int = 4
     """Workspaces reconciled at the same time."""
     identity: str = "kaito-ray"
@@ -77,6 +79,9 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("provisioner", defaults.provisioner, "who makes nodes", ("karpenter", "byo"))
     add("worker-image", defaults.worker_image, "image of the Ray pods")
     add("retired", defaults.retired, "what becomes of a retired instance type", ("substitute", "refuse"))
+    add(
+        "data-allow", None, "comma-separated hosts or networks that training data may come from though they are private"
+    )
     add("workers", defaults.workers, "Workspaces reconciled at the same time")
     add(
         "identity",
@@ -96,6 +101,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         provisioner=cast("Provisioner", given.provisioner),
         worker_image=given.worker_image,
         retired=given.retired,
+        data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
         workers=int(given.workers),
         identity=given.identity,
         lease_namespace=given.lease_namespace,

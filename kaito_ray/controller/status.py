@@ -33,8 +33,8 @@ def serving_status(seen: Observed, planned: Planned, settings: Settings, *, now:
             "worker_nodes": used,
             "target_node_count": planned.plan.nodes,
             "state": _state(ready, old),
-            "conditions": _dated(found, seen, now),
-            "reason": None if ready else _column(_why([*nodes, inference])),
+            "conditions": dated(found, seen, now),
+            "reason": None if ready else column(_why([*nodes, inference])),
             "endpoint": endpoint(seen, settings) if inference.status == "True" else old.endpoint,
             "plan": planned.plan.to_status(),
             "adapters": adapter_statuses(seen),
@@ -65,8 +65,8 @@ def refused_status(seen: Observed, error: UserError, *, now: str) -> WorkspaceSt
     return old.model_copy(
         update={
             "state": _state(ready, old),
-            "conditions": _dated([*found, *_overall(ready, message, error.reason)], seen, now),
-            "reason": _column(message),
+            "conditions": dated([*found, *_overall(ready, message, error.reason)], seen, now),
+            "reason": column(message),
             "observed_generation": seen.workspace.metadata.generation,
         }
     )
@@ -74,7 +74,7 @@ def refused_status(seen: Observed, error: UserError, *, now: str) -> WorkspaceSt
 
 def deleting_status(seen: Observed, *, now: str) -> WorkspaceStatus:
     """Return the status of a Workspace that is being deleted."""
-    if seen.ray_service is not None:
+    if seen.ray_service is not None or seen.ray_job is not None:
         message = "deleting: waiting for KubeRay to stop Ray"
     elif seen.pods:
         message = "deleting: waiting for the pods to end"
@@ -88,7 +88,7 @@ def deleting_status(seen: Observed, *, now: str) -> WorkspaceStatus:
         if condition.type in _OF_SERVING
     ]
     found = [*kept, *gone, _condition(c.WORKSPACE_DELETING, True, c.DELETING_REASON, message)]
-    update = {"conditions": _dated(found, seen, now), "reason": message, "state": _state(False, old), "endpoint": None}
+    update = {"conditions": dated(found, seen, now), "reason": message, "state": _state(False, old), "endpoint": None}
     return old.model_copy(update=update)
 
 
@@ -142,7 +142,7 @@ def _why(conditions: Sequence[Condition]) -> str:
     return next((condition.message for condition in conditions if condition.status != "True"), "")
 
 
-def _column(message: str) -> str:
+def column(message: str) -> str:
     """Return the message as the WHY column shows it: one line that fits."""
     line = " ".join(message.split())
     return line if len(line) <= c.WHY_LIMIT_CHARS else line[: c.WHY_LIMIT_CHARS - 1].rstrip() + "…"
@@ -169,7 +169,7 @@ def _condition(type_: str, holds: bool, reason: str, message: str) -> Condition:
     return Condition(type=type_, status="True" if holds else "False", reason=reason, message=message)
 
 
-def _dated(conditions: Sequence[Condition], seen: Observed, now: str) -> tuple[Condition, ...]:
+def dated(conditions: Sequence[Condition], seen: Observed, now: str) -> tuple[Condition, ...]:
     """Return the conditions with the time at which each last changed its status."""
     old = seen.workspace.status
     dated = []

@@ -17,7 +17,11 @@ def _scales(workspace: Workspace) -> bool:
 
 
 ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
-    ("tuning", lambda w: w.tuning is not None, "delete the Workspace; tuning comes in a later version"),
+    (
+        "tuning.input.image",
+        lambda w: bool(w.tuning and w.tuning.input and w.tuning.input.image),
+        "give the data by urls or volumeSource",
+    ),
     (
         "inference.template",
         lambda w: bool(w.inference and w.inference.template is not None),

@@ -81,6 +81,21 @@ def adapter_failed(name: str, message: str) -> Note:
     return Note("Warning", "AdapterFailed", f"adapter {name}: {message}")
 
 
+def tuning_started(ray_job: str) -> Note:
+    """The RayJob was created."""
+    return Note("Normal", "TuningStarted", f"created RayJob {ray_job}")
+
+
+def tuning_succeeded(message: str) -> Note:
+    """The adapter is where it should go."""
+    return Note("Normal", "TuningSucceeded", message)
+
+
+def tuning_failed(message: str) -> Note:
+    """The job ended without delivering an adapter."""
+    return Note("Warning", "TuningFailed", message)
+
+
 def failing(reason: str, message: str) -> Note:
     """Serving failed in a way that waiting may not mend."""
     return Note("Warning", reason, message)

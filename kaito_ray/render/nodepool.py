@@ -6,9 +6,10 @@ from kaito_ray.api import names
 from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.meta import child_labels, pod_labels
+from kaito_ray.render.rayjob import TuningInputs
 
 
-def nodepool(inputs: ServingInputs) -> Manifest:
+def nodepool(inputs: ServingInputs | TuningInputs) -> Manifest:
     """Return the NodePool.
 
     Raises:
@@ -54,7 +55,7 @@ def nodepool(inputs: ServingInputs) -> Manifest:
     }
 
 
-def _requirements(inputs: ServingInputs) -> list[Manifest]:
+def _requirements(inputs: ServingInputs | TuningInputs) -> list[Manifest]:
     resource = inputs.workspace.resource
     wanted = [
         ("node.kubernetes.io/instance-type", inputs.instance_types),

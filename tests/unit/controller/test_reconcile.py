@@ -26,7 +26,6 @@ from kaito_ray.kube.cluster import (
     Resource,
 )
 from kaito_ray.testing.builders import (
-    TUNING,
     adapter,
     node,
     node_claim,
@@ -299,10 +298,10 @@ async def test_an_adapter_from_a_volume_is_mounted_and_named_by_its_path() -> No
 
 
 async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
-    stage = await Stage().given(workspace(inference=None, tuning=TUNING))
+    stage = await Stage().given(workspace(inference={"limits": {"requestsPerMinute": 1}}))
     seen = await stage.reconciled()
-    assert condition(seen, "JobStarted")["reason"] == "NotYetSupported"
-    assert condition(seen, "JobStarted")["message"].startswith("tuning: ")
+    assert condition(seen, "InferenceReady")["reason"] == "NotYetSupported"
+    assert condition(seen, "InferenceReady")["message"].startswith("inference.limits: ")
     assert await stage.cluster.list(RAY_SERVICES) == []
     assert await stage.events() == ["NotYetSupported"]
 

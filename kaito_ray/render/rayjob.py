@@ -1,0 +1,257 @@
+"""Workspace + plan -> RayJob for tuning, and the claim that its checkpoints are kept on.
+
+One pod is head and worker, as in serving: the head must not cost another machine. The job's checkpoints lie on a claim
+of the Workspace's, so a job that KubeRay starts again, in a new cluster and perhaps on another machine, goes on where
+it was. The cluster ends soon after the job, and with it the machines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil, floor
+from typing import Any, Final, Literal
+
+from kaito_ray.api import names
+from kaito_ray.api.app_args import REGISTRY_MOUNT
+from kaito_ray.api.rules.resource import RESERVED_LABELS
+from kaito_ray.api.tuning_args import (
+    ALLOW_VARIABLE,
+    ARGS_VARIABLE,
+    DATA_MOUNT,
+    ENTRYPOINT,
+    OUTPUT_MOUNT,
+    WORK_MOUNT,
+    TuningArgs,
+    TuningInput,
+    TuningOutput,
+)
+from kaito_ray.api.workspace import TuningSpec, Workspace
+from kaito_ray.estimator.tuning import TuningOptions, TuningPlan
+from kaito_ray.render.inputs import RAY_VERSION, Manifest, NodeClassRef
+from kaito_ray.render.meta import child_meta, pod_labels
+from kaito_ray.render.training_config import training_argument
+
+_PORTS: Final = (
+    ("gcs-server", names.GCS_PORT),
+    ("dashboard", names.DASHBOARD_PORT),
+    ("client", names.CLIENT_PORT),
+    ("metrics", names.METRICS_PORT),
+)
+_OBJECT_STORE_BYTES: Final = 512 * 2**20
+"""Nothing but progress goes through Ray's object store."""
+_RESTARTS: Final = 1
+"""Of the whole job, from its last checkpoint: a lost machine is worth one, a wrong data set is not worth many."""
+_CLUSTER_KEPT_S: Final = 60
+"""How long the cluster outlives the job, for its last lines to be read."""
+_CLAIM: Final = "32Gi"
+"""Downloaded data, two checkpoints and the adapter."""
+
+
+@dataclass(frozen=True)
+class TuningInputs:
+    """One tuning Workspace with its plan: everything that the manifests depend on."""
+
+    workspace: Workspace
+    plan: TuningPlan
+    image: str
+    """Worker image."""
+    options: TuningOptions = field(default_factory=TuningOptions)
+    """What the plan was made for."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Sections of the Workspace's `training_config.yaml`."""
+    provisioner: Literal["karpenter", "byo"] = "karpenter"
+    """Who makes nodes; with `byo`, they exist and are selected by label."""
+    node_class: NodeClassRef | None = None
+    """For the NodePool; absent with `byo`."""
+    instance_types: tuple[str, ...] = ()
+    """Instance types that the plan holds for, in order of preference."""
+    regional: bool = False
+    """Azure: GPU sizes are often obtainable only without a zone."""
+    data_allow: tuple[str, ...] = ()
+    """Hosts and networks that data may come from though they are private."""
+
+    @property
+    def tuning(self) -> TuningSpec:
+        """Return what the Workspace says about tuning."""
+        if self.workspace.tuning is None:
+            raise ValueError(f"Workspace {self.workspace.metadata.name} does not tune")
+        return self.workspace.tuning
+
+
+def rayjob(inputs: TuningInputs) -> Manifest:
+    """Return the RayJob that tunes as the Workspace says."""
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": child_meta(inputs.workspace, names.ray_job(inputs.workspace.metadata.name)),
+        "spec": {
+            "entrypoint": ENTRYPOINT,
+            # KubeRay asks Ray itself; a submitter pod would pull the same large image on yet another node.
+            "submissionMode": "HTTPMode",
+            "backoffLimit": _RESTARTS,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": _CLUSTER_KEPT_S,
+            "rayClusterSpec": {
+                "rayVersion": RAY_VERSION,
+                "authOptions": {"mode": "token"},
+                "headGroupSpec": {
+                    "rayStartParams": {
+                        "dashboard-host": "0.0.0.0",  # noqa: S104 - Ray's token guards it, and KubeRay must reach it
+                        "num-cpus": str(_cpus(inputs)),
+                        "object-store-memory": str(_OBJECT_STORE_BYTES),
+                    },
+                    "template": _pod(inputs),
+                },
+            },
+        },
+    }
+
+
+def claim(inputs: TuningInputs) -> Manifest:
+    """Return the claim for checkpoints; it goes with the Workspace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": child_meta(inputs.workspace, names.tuning_claim(inputs.workspace.metadata.name)),
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": _CLAIM}}},
+    }
+
+
+def tuning_args(inputs: TuningInputs) -> TuningArgs:
+    """Return what the job is told."""
+    spec, plan, meta = inputs.tuning, inputs.plan, inputs.workspace.metadata
+    asked = spec.preset
+    revision = asked.revision if asked else None
+    source = plan.preset.source.model_copy(update={"revision": revision}) if revision else plan.preset.source
+    return TuningArgs(
+        workspace=meta.name,
+        namespace=meta.namespace,
+        preset=plan.preset.name,
+        source=source,
+        method=inputs.options.method,
+        device=plan.machine.device,
+        training_config=inputs.config,
+        input=_input(spec),
+        output=_output(inputs),
+        credentials=REGISTRY_MOUNT if spec.output and spec.output.image_push_secret else None,
+        workers=plan.workers,
+        resume=spec.resume is not False,
+        trust_remote_code=bool(asked and asked.trust_remote_code),
+    )
+
+
+def _input(spec: TuningSpec) -> TuningInput:
+    if spec.input and spec.input.urls:
+        return TuningInput(urls=spec.input.urls)
+    return TuningInput(directory=DATA_MOUNT)
+
+
+def _output(inputs: TuningInputs) -> TuningOutput:
+    destination = inputs.tuning.output
+    if destination and destination.image:
+        return TuningOutput(image=destination.image)
+    return TuningOutput(directory=_output_mount(inputs))
+
+
+def _output_mount(inputs: TuningInputs) -> str:
+    """Return where the volume for the adapter is mounted: where the config wants its results, as in KAITO."""
+    return str(training_argument(inputs.config, "output_dir", OUTPUT_MOUNT))
+
+
+def _pod(inputs: TuningInputs) -> Manifest:
+    volumes = _volumes(inputs)
+    return {
+        "metadata": {
+            "labels": pod_labels(inputs.workspace),
+            "annotations": {"karpenter.sh/do-not-disrupt": "true"},
+        },
+        "spec": {
+            "containers": [_container(inputs, [mount for mount, _ in volumes])],
+            "nodeSelector": _node_selector(inputs),
+            "tolerations": [
+                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+                {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
+            ],
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 60,
+            "volumes": [volume for _, volume in volumes],
+        },
+    }
+
+
+def _container(inputs: TuningInputs, mounts: list[Manifest]) -> Manifest:
+    return {
+        "name": "ray",
+        "image": inputs.image,
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _PORTS],
+        "env": _env(inputs),
+        "resources": _resources(inputs.plan),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def _env(inputs: TuningInputs) -> list[Manifest]:
+    env: list[Manifest] = [{"name": ARGS_VARIABLE, "value": tuning_args(inputs).model_dump_json(by_alias=True)}]
+    # A kubelet replaces $(NAME) in values, and a config may hold one.
+    env[0]["value"] = env[0]["value"].replace("$(", "$$(")
+    if inputs.data_allow:
+        env.append({"name": ALLOW_VARIABLE, "value": ",".join(inputs.data_allow)})
+    preset = inputs.tuning.preset
+    options = preset.preset_options if preset else None
+    if options and options.model_access_secret:
+        token = {"secretKeyRef": {"name": options.model_access_secret, "key": "HF_TOKEN"}}
+        env.append({"name": "HF_TOKEN", "valueFrom": token})
+    return env
+
+
+def _volumes(inputs: TuningInputs) -> list[tuple[Manifest, Manifest]]:
+    """Return mounts with their volumes."""
+    spec = inputs.tuning
+    claimed = {"persistentVolumeClaim": {"claimName": names.tuning_claim(inputs.workspace.metadata.name)}}
+    found = [
+        _volume("cache", "/home/ray/.cache", {"emptyDir": {}}),
+        _volume("work", WORK_MOUNT, claimed),
+    ]
+    if spec.input and spec.input.volume_source:
+        found.append(_volume("data", DATA_MOUNT, spec.input.volume_source, read_only=True))
+    if spec.output and spec.output.volume_source:
+        found.append(_volume("output", _output_mount(inputs), spec.output.volume_source))
+    if spec.output and spec.output.image_push_secret:
+        secret = {"secret": {"secretName": spec.output.image_push_secret}}
+        found.append(_volume("registry", REGISTRY_MOUNT, secret, read_only=True))
+    return found
+
+
+def _volume(name: str, path: str, source: dict[str, Any], *, read_only: bool = False) -> tuple[Manifest, Manifest]:
+    mount = {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
+    return mount, {"name": name, **source}
+
+
+def _resources(plan: TuningPlan) -> Manifest:
+    """Requests that one machine can meet beside its own daemons."""
+    machine = plan.machine
+    requests: dict[str, str] = {}
+    if machine.cpus:
+        requests["cpu"] = str(max(1, floor(machine.cpus) - 1))
+    if machine.device == "cuda":
+        requests["nvidia.com/gpu"] = str(plan.workers)
+        return {"requests": requests, "limits": {"nvidia.com/gpu": str(plan.workers)}}
+    needed = (plan.memory.weights_bytes + plan.memory.overhead_bytes) * plan.workers
+    requests["memory"] = f"{ceil(needed / 2**20)}Mi"
+    return {"requests": requests}
+
+
+def _cpus(inputs: TuningInputs) -> int:
+    return max(1, floor(inputs.plan.machine.cpus or 1))
+
+
+def _node_selector(inputs: TuningInputs) -> dict[str, str]:
+    labels = inputs.workspace.resource.label_selector.as_labels()
+    mine = {key: value for key, value in labels.items() if key not in RESERVED_LABELS}
+    return mine if inputs.provisioner == "byo" else mine | pod_labels(inputs.workspace)
