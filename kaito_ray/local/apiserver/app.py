@@ -307,6 +307,9 @@ class Server:
     async def _logs(self, call: Call) -> Response:
         pod = self.reader.get(call)
         container = logs.container_of(pod, call.query.get("container", ""))
+        if call.flag("previous"):
+            words = f'previous terminated container "{container}" in pod "{call.name}" not found'
+            raise status.bad_request(f"{words}: all its runs write to one log here; leave --previous out")
         path = logs.path_of(self.home, call.namespace or "", call.name, container)
         if not path.exists() and not call.flag("follow"):
             raise status.bad_request(

@@ -189,6 +189,8 @@ def test_a_pods_log_is_the_file_that_its_process_writes(calm: ApiServer) -> None
     assert out() == "one\ntwo\nthree\n"
     assert out("--tail=2") == "two\nthree\n"
     assert out("--limit-bytes=5") == "one\nt"
+    refused = subprocess.run([*kubectl, "--previous"], capture_output=True, text=True, check=False)
+    assert 'previous terminated container "main" in pod "p" not found' in refused.stderr
     with subprocess.Popen([*kubectl, "-f", "--tail=1"], stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         assert following.stdout.readline() == "three\n"
