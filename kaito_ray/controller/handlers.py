@@ -48,10 +48,7 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     """Return kopf's registry with every handler of the operator."""
     found = kopf.OperatorRegistry()
     on_workspace(watches, found)
-    children = [RAY_SERVICES, RAY_JOBS, SERVICES, SECRETS]
-    if settings.provisioner == "karpenter":
-        children += [NODE_POOLS, NODE_CLAIMS]
-    for resource in children:
+    for resource in (*custom_kinds(settings), SERVICES, SECRETS):
         on_child(watches, resource, found)
     for resource in (CONFIG_MAPS, SECRETS):
         on_named(watches, resource, found)
@@ -62,11 +59,18 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     return found
 
 
+def custom_kinds(settings: Settings) -> tuple[Resource, ...]:
+    """Return the kinds of KubeRay and Karpenter that are watched."""
+    machines = (NODE_POOLS, NODE_CLAIMS) if settings.provisioner == "karpenter" else ()
+    return (RAY_SERVICES, RAY_JOBS, *machines)
+
+
 def kopf_settings(cluster: Cluster, settings: Settings) -> kopf.OperatorSettings:
     """Return kopf's settings: nothing is written, and the webhook is ours to publish."""
     found = kopf.OperatorSettings()
     found.posting.enabled = False
     found.peering.standalone = True
+    found.scanning.disabled = True  # see late_kinds.py
     found.admission.server = Webhook(cluster, settings)
     # Lost connections are found out and mended; the default gives up after eight tries.
     found.networking.error_backoffs = [0.2, 0.5, 1, 2, 3, 5, 5, 5, 5, 5, 5, 5]

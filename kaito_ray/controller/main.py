@@ -11,7 +11,8 @@ from functools import partial
 import kopf
 
 from kaito_ray import __version__
-from kaito_ray.controller.handlers import Watches, kopf_settings, on_stop, registry
+from kaito_ray.controller.handlers import Watches, custom_kinds, kopf_settings, on_stop, registry
+from kaito_ray.controller.late_kinds import appearance
 from kaito_ray.controller.leader import Candidate
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.replicas import HttpReplicas
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings) -> None:
-    """Run until the process is told to stop (SIGTERM, SIGINT)."""
+    """Run until the process is told to stop (SIGTERM, SIGINT), or must be started again to watch a new kind."""
     cluster = KubernetesCluster(settings.kubeconfig)
     queue = WorkQueue()
     candidate = Candidate(cluster, settings)
@@ -40,15 +41,19 @@ async def run(settings: Settings) -> None:
             namespaces=settings.namespaces,
         )
     )
+    appearing = asyncio.ensure_future(appearance(custom_kinds(settings), cluster.knows))
+    tasks = {watching, leading, appearing}
     try:
-        done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled():
                 task.result()
+        if appearing in done:
+            log.warning("%s is installed now; starting again to watch it", appearing.result().plural)
     finally:
-        for task in (leading, watching):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(leading, watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await candidate.release()
         await cluster.close()
 
@@ -59,5 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kopf.configure(log_format=kopf.LogFormat.FULL if sys.stderr.isatty() else kopf.LogFormat.JSON)
     for noisy in ("kopf", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A refused manifest is an answer to its author, not an error of the operator.
+    logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
     log.info("kaito-ray operator %s", __version__, extra={"provider": settings.provider})
     asyncio.run(run(settings))

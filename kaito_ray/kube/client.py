@@ -97,6 +97,13 @@ class KubernetesCluster:
             async for change in changes:
                 yield change
 
+    async def knows(self, resource: Resource) -> bool:
+        """Return whether the API server serves that kind: whether its CRD is installed."""
+        status, body = await self._call("GET", path(resource).rpartition("/")[0])
+        if status == 404:
+            return False
+        return any(found["name"] == resource.plural for found in _checked(status, body, resource)["resources"])
+
     async def close(self) -> None:
         """See `Cluster.close`."""
         api, self._api = self._api, None

@@ -163,8 +163,8 @@ def test_admission_refuses_in_both_versions_with_every_reason(operator: Operator
 
 
 def test_what_is_not_supported_yet_is_admitted_and_says_so(operator: Operator) -> None:
-    operator.apply(named("five", inference=None, tuning=TUNING))
-    operator.until(lambda: operator.condition("five", "JobStarted").get("reason") == "NotYetSupported")
+    operator.apply(named("five", inference={"limits": {"requestsPerMinute": 5}}))
+    operator.until(lambda: operator.condition("five", "InferenceReady").get("reason") == "NotYetSupported")
     assert "NotYetSupported" in operator.kubectl("describe", "workspace", "five").stdout
     operator.kubectl("delete", "workspace", "five", "--timeout=20s")
 
@@ -203,3 +203,22 @@ def test_what_was_deleted_while_it_was_away_is_finished_when_it_is_back(operator
     assert operator.get("workspace", "eight")["metadata"]["deletionTimestamp"]
     operator.start()
     operator.until(lambda: operator.kubectl("get", "workspace", "eight", ok=None).returncode != 0)
+
+
+def test_a_kind_that_is_installed_later_makes_it_start_again(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        early = Operator(server)
+        early.kubectl("create", "-f", "-", stdin=json.dumps(crd()))
+        early.start()
+        early.apply(named("nine"))
+        here = node()
+        early.kubectl("create", "-f", "-", stdin=json.dumps(here))
+        early.set_status("node", "node-a", here["status"])
+        early.until(lambda: early.condition("nine", "InferenceReady").get("reason") == "ApiRefused")
+        for path in sorted(CRDS.glob("*.json")):
+            early.kubectl("create", "-f", "-", stdin=path.read_text())
+        assert early.process is not None
+        assert early.process.wait(timeout=30) == 0
+        early.start()
+        early.until(lambda: early.kubectl("get", "rayservice", "nine", ok=None).returncode == 0)
+        assert early.stop() == 0

@@ -124,3 +124,17 @@ async def test_a_list_that_expires_between_pages_starts_again() -> None:
 
 async def test_listing_an_unknown_kind_is_empty() -> None:
     assert await Scripted((404, {})).list(RAY_SERVICES) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        ((404, {}), False),
+        ((200, {"resources": [{"name": "rayclusters"}]}), False),
+        ((200, {"resources": [{"name": "rayservices"}, {"name": "rayservices/status"}]}), True),
+    ],
+)
+async def test_a_kind_is_known_when_discovery_lists_it(answer: Any, known: bool) -> None:
+    cluster = Scripted(answer)
+    assert await cluster.knows(RAY_SERVICES) is known
+    assert cluster.asked[0][1] == "/apis/ray.io/v1"
