@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaito_ray.cli.options import MANIFEST, GpuOption, Output, OutputOption
-from kaito_ray.errors import DoesNotFit, UnsupportedGPU, UserError
+from kaito_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from kaito_ray.catalog.gpus import Machine
-    from kaito_ray.catalog.models import ModelPreset
-    from kaito_ray.estimator.plan import ServingOptions, ServingPlan
+    from kaito_ray.estimator.plan import ServingPlan
 
-COLUMNS = ("INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES")
+COLUMNS = ("INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES", "PRICE/H")
 
 
 def plan(
@@ -40,6 +37,12 @@ def plan(
             min=1, metavar="TOKENS", show_default="as long as it fits", help="Longest prompt plus answer, with --model."
         ),
     ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Your prices for --provider: a YAML file of instance types and what an hour costs."
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print how a model would be placed on a machine, and why.
@@ -54,7 +57,12 @@ def plan(
         raise UserError("--provider, --gpu: compare the machines of a provider, or name one; not both")
     if filename and (context or provider):
         raise UserError("--context, --provider: only with --model; a manifest says both itself")
-    plans = [_of_file(filename, gpu)] if filename else _of_model(model or "", gpu, provider, context)
+    if prices and not provider:
+        raise UserError("--prices: only with --provider, whose machines it prices")
+    if filename:
+        plans: Sequence[ServingPlan] = [_of_file(filename, gpu)]
+    else:
+        plans = _of_model(model or "", gpu=gpu, provider=provider, context=context, prices=prices)
     if output is Output.JSON:
         print_json([p.to_status().to_wire() for p in plans])
     elif provider:
@@ -63,18 +71,39 @@ def plan(
         print("\n".join(_lines(plans[0])))
 
 
-def _of_model(model: str, gpu: str | None, provider: str | None, context: int | None) -> list[ServingPlan]:
+def _of_model(
+    model: str, *, gpu: str | None, provider: str | None, context: int | None, prices: Path | None
+) -> Sequence[ServingPlan]:
+    from kaito_ray.catalog.gpus import with_prices
     from kaito_ray.catalog.load import find
     from kaito_ray.cli import offers
-    from kaito_ray.estimator.plan import ServingOptions, plan_serving
+    from kaito_ray.estimator.plan import ServingOptions, compare, plan_serving
 
     preset, options = find(model, field="--model"), ServingOptions(context_length_tokens=context)
     if provider:
-        return compare(preset, offers.of_provider(provider), options)
+        offered = offers.of_provider(provider)
+        return compare(preset, with_prices(offered, read_prices(prices)) if prices else offered, options)
     machine = offers.named(gpu or offers.LOCAL)
     found = plan_serving(preset, machine, options)
     replaced = gpu is not None and gpu.lower() != machine.instance_type.lower()
     return [replace(found, requested_instance_type=gpu) if replaced else found]
+
+
+def read_prices(path: Path) -> dict[str, float]:
+    """Return a person's price file: instance types and what an hour costs, in whatever currency.
+
+    Raises:
+        UserError: it cannot be read, or something in it is no price.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--prices: {path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(price, int | float) for price in found.values()):
+        raise UserError(f"--prices: {path} must map instance types to numbers, for example `g6.xlarge: 0.80`")
+    return {str(name): float(price) for name, price in found.items()}
 
 
 def _of_file(path: Path, gpu: str | None) -> ServingPlan:
@@ -87,23 +116,6 @@ def _of_file(path: Path, gpu: str | None) -> ServingPlan:
     return foresee(found.workspaces[0], found.config_maps, gpu=gpu).planned.plan
 
 
-def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> list[ServingPlan]:
-    """Return a plan for each machine that the model fits, the smallest total of GPU memory first.
-
-    Raises:
-        DoesNotFit: it fits none.
-    """
-    from kaito_ray.estimator.plan import plan_serving
-
-    plans = []
-    for machine in machines:
-        with suppress(DoesNotFit, UnsupportedGPU):
-            plans.append(plan_serving(preset, machine, options))
-    if not plans:
-        raise DoesNotFit(f"{preset.name} fits none of these {len(machines)} machines; --gpu NAME says why for one")
-    return sorted(plans, key=lambda p: (p.gpus * p.machine.gpu_memory_bytes, p.machine.instance_type))
-
-
 def _row(plan: ServingPlan) -> tuple[str, ...]:
     return (
         plan.machine.instance_type,
@@ -114,6 +126,7 @@ def _row(plan: ServingPlan) -> tuple[str, ...]:
         str(plan.data_parallel),
         str(plan.context_length_tokens),
         str(plan.concurrent_sequences),
+        "" if plan.price_per_hour is None else f"{plan.price_per_hour:.2f}",
     )
 
 

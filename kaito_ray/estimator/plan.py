@@ -29,7 +29,7 @@ from kaito_ray.estimator.remedy import does_not_fit
 from kaito_ray.estimator.serving_plan import ServingPlan
 from kaito_ray.estimator.split import splits
 
-__all__ = ["ServingOptions", "ServingPlan", "cheapest", "choose", "plan_serving"]
+__all__ = ["ServingOptions", "ServingPlan", "cheapest", "choose", "compare", "plan_serving"]
 
 FLOOR_CONTEXT_TOKENS: Final = 8192
 """Where no context is asked for, a plan must hold at least this (or the model's limit), to be worth its machines."""
@@ -73,11 +73,11 @@ def choose(preset: ModelPreset, machines: Sequence[Machine], options: ServingOpt
     raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
 
 
-def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> ServingPlan:
-    """Return the best plan of all these machines, for a person who named none.
+def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> tuple[ServingPlan, ...]:
+    """Return the plans of all machines that the model fits, the best first; retired types are left out.
 
-    A GPU before a CPU, one machine before several; then the lowest price where all have one, else the least GPU memory in all. Retired
-    types are left out.
+    A GPU before a CPU, one machine before several; then the lowest price, and machines without one after those that
+    have one; then the least GPU memory in all; then the smallest host whose memory is at least that of its GPUs.
 
     Raises:
         DoesNotFit: none fits; the message has each one's reason.
@@ -92,26 +92,36 @@ def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingO
             refused.append(f"{machine.instance_type}: {error}")
     if not plans:
         raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
-    priced = all(p.price_per_hour is not None for p in plans)
-    best = min(plans, key=lambda p: (*_rank(p), p.price_per_hour if priced else _gpu_memory(p), *_host(p.machine)))
-    by = "the lowest price" if priced else "the least GPU memory"
-    reason = f"{best.machine.instance_type}: the fewest machines, then {by}, of {len(plans)} types that fit"
-    return replace(best, why=(reason, *best.why))
+    return tuple(sorted(plans, key=_rank))
 
 
-def _rank(plan: ServingPlan) -> tuple[bool, int]:
-    """A GPU before a CPU, one machine before several."""
-    return plan.machine.device == "cpu", plan.nodes
+def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> ServingPlan:
+    """Return the best plan of all these machines, for a person who named none; its first sentence says why.
+
+    Raises:
+        DoesNotFit: none fits; the message has each one's reason.
+    """
+    plans = compare(preset, machines, options)
+    by = "the least GPU memory" if plans[0].price_per_hour is None else "the lowest price"
+    name = plans[0].machine.instance_type
+    return replace(
+        plans[0], why=(f"{name}: the fewest machines, then {by}, of {len(plans)} types that fit", *plans[0].why)
+    )
 
 
-def _host(machine: Machine) -> tuple[bool, float, str]:
-    """Of equal GPUs, the smallest host whose memory is at least theirs: weights pass through it."""
+def _rank(plan: ServingPlan) -> tuple[object, ...]:
+    machine, price = plan.machine, plan.price_per_hour
     gpu_memory = machine.gpu_count * machine.gpu_memory_bytes
-    return (machine.memory_bytes or 0) < gpu_memory, machine.cpus or 0, machine.instance_type
-
-
-def _gpu_memory(plan: ServingPlan) -> int:
-    return plan.gpus * plan.machine.gpu_memory_bytes
+    return (
+        machine.device == "cpu",
+        plan.nodes,
+        price is None,
+        plan.nodes * gpu_memory if price is None else price,
+        # Weights pass through the host's memory.
+        (machine.memory_bytes or 0) < gpu_memory,
+        machine.cpus or 0,
+        machine.instance_type,
+    )
 
 
 def _require_supported(machine: Machine, options: ServingOptions) -> None:

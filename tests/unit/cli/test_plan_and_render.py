@@ -81,14 +81,33 @@ def test_a_retired_machine_is_replaced_and_both_are_named(command_line: CommandL
 
 def test_the_machines_of_a_provider_are_compared(command_line: CommandLine) -> None:
     lines = command_line.run("plan", "--model", "phi-4", "--provider", "azure").stdout.splitlines()
-    assert lines[0].split() == ["INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES"]
+    assert lines[0].split() == ["INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES", "PRICE/H"]
     assert any(line.startswith("Standard_NC24ads_A100_v4 ") for line in lines)
     assert not any(line.startswith("Standard_NC6s_v3 ") for line in lines)
+
+
+def test_a_price_file_orders_them_and_is_shown(command_line: CommandLine, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("Standard_NC40ads_H100_v5: 2.5\nStandard_NC24ads_A100_v4: 3.7\n")
+    result = command_line.run("plan", "--model", "phi-4", "--provider", "azure", "--prices", str(prices))
+    first, second = (line.split() for line in result.stdout.splitlines()[1:3])
+    assert (first[0], first[-1]) == ("Standard_NC40ads_H100_v5", "2.50")
+    assert (second[0], second[-1]) == ("Standard_NC24ads_A100_v4", "3.70")
+
+
+@pytest.mark.parametrize("text", ["[", "g6.xlarge: cheap", "- 3"])
+def test_a_price_file_that_is_none_says_what_it_must_be(command_line: CommandLine, tmp_path: Path, text: str) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(text)
+    result = command_line.run("plan", "--model", "phi-4", "--provider", "azure", "--prices", str(prices))
+    assert result.exit_code == 2
+    assert "--prices: " in result.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "error"),
     [
+        (("-m", "phi-4", "--prices", "p.yaml"), "--prices: only with --provider"),
         ((), "--filename, --model: name a manifest or a model, one of the two"),
         (("-f", SMALL, "-m", "phi-4"), "one of the two"),
         (("-f", SMALL, "--context", "5"), "--context, --provider: only with --model"),

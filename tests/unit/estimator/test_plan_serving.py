@@ -8,7 +8,7 @@ from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU, UserE
 from kaito_ray.estimator import overhead
 from kaito_ray.estimator.kv_cache import CacheLayout, sequence_bytes
 from kaito_ray.estimator.options import CUDA_12, ROCM
-from kaito_ray.estimator.plan import ServingOptions, ServingPlan, cheapest, choose, plan_serving
+from kaito_ray.estimator.plan import ServingOptions, ServingPlan, cheapest, choose, compare, plan_serving
 
 GIB = 2**30
 LAPTOP = Machine("local", "byo", "cpu", vendor="none", cpus=2, memory_bytes=24 * GIB)
@@ -199,7 +199,14 @@ def test_without_a_wish_one_machine_with_the_least_gpu_memory_is_the_cheapest() 
     assert found.why[0].startswith("Standard_NC80adis_H100_v5: the fewest machines, then the least GPU memory, of ")
 
 
-def test_prices_decide_where_every_machine_has_one() -> None:
+def test_a_machine_without_a_price_comes_after_those_that_have_one() -> None:
+    offers = [m for name in ("g6.2xlarge", "Standard_NC24ads_A100_v4") if (m := machine(name))]
+    priced = [offers[0], replace(offers[1], price_per_hour=3.7)]
+    found = [p.machine.instance_type for p in compare(find("llama-3.1-8b-instruct"), priced, ServingOptions())]
+    assert found == ["Standard_NC24ads_A100_v4", "g6.2xlarge"]
+
+
+def test_prices_decide() -> None:
     offers = [m for name in ("Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5") if (m := machine(name))]
     priced = [replace(m, price_per_hour=p) for m, p in zip(offers, (3.7, 2.5), strict=True)]
     found = cheapest(find("phi-4"), priced, ServingOptions())
