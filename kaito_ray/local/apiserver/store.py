@@ -73,7 +73,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)
-        self._depth = 0
+        self._writing = False
         self._changed: set[str] = set()
         self._waiting: set[tuple[str | None, asyncio.Event]] = set()
 
@@ -84,21 +84,22 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make several writes one: all of them happen, or none. Nests."""
-        if self._depth == 0:
-            self._db.execute("BEGIN IMMEDIATE")
-        self._depth += 1
+        if self._writing:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        self._writing = True
         try:
             yield
-        except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
-                self._db.execute("ROLLBACK")
-                self._changed.clear()
-            raise
-        self._depth -= 1
-        if self._depth == 0:
             self._db.execute("COMMIT")
-            self._announce()
+        except BaseException:
+            self._changed.clear()
+            if self._db.in_transaction:  # SQLite may have rolled back by itself: on a full disk it does
+                self._db.execute("ROLLBACK")
+            raise
+        finally:
+            self._writing = False
+        self._announce()
 
     def version(self) -> int:
         """Return the number of the newest change, 0 for an empty store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,20 @@ def test_a_transaction_happens_whole_or_not_at_all(store: Store) -> None:
         two()
     assert store.get("k", "n", "a") is None
     assert store.log(0) == []
+
+
+def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db", projection)
+    store.put("k", thing("a"), None)
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.put("k", thing("b", data="x" * 100_000), None)
+    assert store.get("k", "n", "b") is None
+    store._db.execute("PRAGMA max_page_count = 100000")
+    store.put("k", thing("b", data="x" * 100_000), None)
+    assert [entry.name for entry in store.log(0)] == ["a", "b"]
+    store.close()
 
 
 def test_the_log_tells_what_was_and_what_is(store: Store) -> None:
