@@ -128,6 +128,19 @@ def machine_of_node(node: Mapping[str, Any]) -> Machine:
     cpus = quantity(capacity["cpu"]) if "cpu" in capacity else None
     memory = int(quantity(capacity["memory"])) if "memory" in capacity else None
     count = int(capacity.get("nvidia.com/gpu") or labels.get("nvidia.com/gpu.count") or 0)
+    if amd := int(capacity.get("amd.com/gpu") or 0):
+        # Named for what it is, so that it is refused as an AMD GPU and not planned as a CPU.
+        return Machine(
+            instance_type=name,
+            provider="byo",
+            device="cuda",
+            gpu_model=labels.get("amd.com/gpu.product-name", "AMD GPU"),
+            vendor="amd",
+            gpu_count=amd,
+            cpus=cpus,
+            memory_bytes=memory,
+            source="node capacity",
+        )
     if count == 0:
         return Machine(
             instance_type=name,

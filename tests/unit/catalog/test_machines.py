@@ -102,6 +102,11 @@ def test_a_node_without_gpus_is_its_cpus() -> None:
     assert (found.cpus, found.memory_bytes) == (3.5, 24637672 * 1024)
 
 
+def test_a_node_with_amd_gpus_is_not_taken_for_its_cpus() -> None:
+    found = gpus.machine_of_node(node(**{"amd.com/gpu": "8", "cpu": "96", "memory": "1850Gi"}))
+    assert (found.vendor, found.device, found.gpu) == ("amd", "cuda", "8 x AMD GPU")
+
+
 def test_a_node_without_an_instance_type_has_its_own_name() -> None:
     assert gpus.machine_of_node(node(cpu="2", memory="1Gi")).instance_type == "n1"
 
