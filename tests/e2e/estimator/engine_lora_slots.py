@@ -6,56 +6,29 @@ Arguments: tensor-parallel degrees, comma-separated; adapters; rank; a YAML file
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.update(VLLM_LOGGING_LEVEL="CRITICAL", HF_HUB_OFFLINE="1", VLLM_PLUGINS="")
-
 import torch
-import vllm.distributed.parallel_state as parallel
 import yaml
 from vllm.config import set_current_vllm_config
-from vllm.distributed import destroy_model_parallel, init_distributed_environment, initialize_model_parallel
-from vllm.engine.arg_utils import EngineArgs
 from vllm.lora.model_manager import LoRAModelManager
-from vllm.model_executor.model_loader.utils import initialize_model
-from vllm.utils.torch_utils import set_default_torch_dtype
+
+from tests.e2e.estimator.engine_specs import build, engine_config
 
 
 def slots(config: dict[str, Any], ranks: int, *, adapters: int, rank: int) -> int:
     """Bytes of all A and B buffers on one of `ranks` tensor-parallel ranks."""
-    folder = Path(tempfile.mkdtemp(prefix="lora-"))
-    (folder / "config.json").write_text(json.dumps(config))
-    engine = EngineArgs(
-        model=str(folder),
-        skip_tokenizer_init=True,
-        load_format="dummy",
-        enforce_eager=True,
-        enable_lora=True,
-        max_loras=adapters,
-        max_lora_rank=rank,
-    ).create_engine_config()
+    engine = engine_config(config, enable_lora=True, max_loras=adapters, max_lora_rank=rank)
     with set_current_vllm_config(engine):
-        if not torch.distributed.is_initialized():
-            init_distributed_environment(1, 0, f"file://{tempfile.mktemp()}", 0, "gloo")
-        destroy_model_parallel()
-        initialize_model_parallel(1, 1)
-        parallel.get_tp_group().world_size = ranks
-        engine.parallel_config.tensor_parallel_size = ranks
+        model = build(engine, ranks)
         meta = torch.device("meta")
-        with meta, set_default_torch_dtype(engine.model_config.dtype):
-            model = initialize_model(vllm_config=engine)
         manager = LoRAModelManager(model, 8, 2048, config["vocab_size"], engine.lora_config, meta, engine)
-        buffers = [
-            getattr(module, name, ())
-            for module in manager.modules.values()
-            for name in ("lora_a_stacked", "lora_b_stacked")
-        ]
-        flat = [t for b in buffers for t in (b if isinstance(b, list | tuple) else (b,))]
-        return sum(t.numel() * t.element_size() for t in flat)
+    names = ("lora_a_stacked", "lora_b_stacked")
+    buffers = [getattr(module, name, ()) for module in manager.modules.values() for name in names]
+    flat = [t for b in buffers for t in (b if isinstance(b, list | tuple) else (b,))]
+    return sum(t.numel() * t.element_size() for t in flat)
 
 
 def main() -> None:

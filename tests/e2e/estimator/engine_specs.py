@@ -32,33 +32,26 @@ from vllm.v1.kv_cache_interface import MambaSpec
 LENGTHS = (17, 2048, 8192, 100_000)
 
 
-def engine_config(config: dict[str, Any]) -> VllmConfig:
+def engine_config(config: dict[str, Any], **options: Any) -> VllmConfig:
     """What the engine makes of that config.json, on this platform."""
-    folder = Path(tempfile.mkdtemp(prefix="spec-"))
-    (folder / "config.json").write_text(json.dumps(config))
-    arguments = EngineArgs(
-        model=str(folder),
-        skip_tokenizer_init=True,
-        load_format="dummy",
-        enforce_eager=True,
-        mamba_ssm_cache_dtype="float32",
-    )
-    return arguments.create_engine_config()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        arguments = EngineArgs(
+            model=folder,
+            skip_tokenizer_init=True,
+            load_format="dummy",
+            enforce_eager=True,
+            mamba_ssm_cache_dtype="float32",
+            **options,
+        )
+        return arguments.create_engine_config()
 
 
 def describe(config: dict[str, Any], ranks: int) -> dict[str, Any]:
     """Bytes that the engine would allocate for that model on one of `ranks` tensor-parallel ranks."""
     engine = engine_config(config)
     with set_current_vllm_config(engine):
-        if not torch.distributed.is_initialized():
-            init_distributed_environment(1, 0, f"file://{tempfile.mktemp()}", 0, "gloo")
-        destroy_model_parallel()
-        initialize_model_parallel(1, 1)
-        # Only sizes are asked for, nothing is exchanged: this process is rank 0 of as many as it is told.
-        parallel.get_tp_group().world_size = ranks
-        engine.parallel_config.tensor_parallel_size = ranks
-        with torch.device("meta"), set_default_torch_dtype(engine.model_config.dtype):
-            model = initialize_model(vllm_config=engine)
+        model = build(engine, ranks)
         current_platform.update_block_size_for_backend(engine)
         layers = engine.compilation_config.static_forward_context
         kept = {
@@ -75,6 +68,18 @@ def describe(config: dict[str, Any], ranks: int) -> dict[str, Any]:
             "concurrentSteps": engine.max_concurrent_batches,
             "sequences": {str(n): sequence_bytes(engine, specs, n) for n in LENGTHS},
         }
+
+
+def build(engine: VllmConfig, ranks: int) -> torch.nn.Module:
+    """The model on the meta device, as rank 0 of `ranks`: only sizes are asked for, nothing is exchanged."""
+    if not torch.distributed.is_initialized():
+        init_distributed_environment(1, 0, f"file://{tempfile.mktemp()}", 0, "gloo")
+    destroy_model_parallel()
+    initialize_model_parallel(1, 1)
+    parallel.get_tp_group().world_size = ranks
+    engine.parallel_config.tensor_parallel_size = ranks
+    with torch.device("meta"), set_default_torch_dtype(engine.model_config.dtype):
+        return initialize_model(vllm_config=engine)
 
 
 def kind_of(spec: Any) -> tuple[str, int, int]:

@@ -28,10 +28,14 @@ ADAPTERS, RANK = 2, 16
 def engine(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], int]:
     file = tmp_path_factory.mktemp("lora") / "configs.yaml"
     file.write_text(yaml.safe_dump({name: BUILT[name] for name in (*EXACT, *BOUNDED)}), encoding="utf-8")
-    program = Path(__file__).with_name("engine_lora_slots.py")
     arguments = (",".join(map(str, RANKS)), str(ADAPTERS), str(RANK), str(file))
     ran = subprocess.run(
-        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-m", "tests.e2e.estimator.engine_lora_slots", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        cwd=Path(__file__).parents[3],
     )
     answers = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
     return {(a["name"], a["ranks"]): a["bytes"] for a in answers}
