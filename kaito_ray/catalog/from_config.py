@@ -106,8 +106,15 @@ def shape_of(config: Config, *, field: str = "inference.preset.name") -> ModelSh
         tied_embeddings=bool(text.get("tie_word_embeddings", False)),
         layers=layers,
         heads=found["attention heads"],
-        groups=tuple(_groups(text, kinds or ["full_attention"] * layers)),
+        groups=_groups_or_refusal(text, kinds, field),
     )
+
+
+def _groups_or_refusal(text: Config, kinds: Sequence[str], field: str) -> tuple[LayerGroup, ...]:
+    try:
+        return tuple(_groups(text, kinds))
+    except KeyError as missing:
+        raise InvalidWorkspace(field, f"the model's config.json does not say its {missing.args[0]}") from missing
 
 
 def _text(config: Config) -> dict[str, Any]:

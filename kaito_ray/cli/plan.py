@@ -22,7 +22,13 @@ def plan(
     filename: Annotated[Path | None, MANIFEST] = None,
     *,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="A preset, instead of a file.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="A preset, or a directory with config.json and weights, instead of a file.",
+        ),
     ] = None,
     gpu: GpuOption = None,
     provider: Annotated[
@@ -77,9 +83,12 @@ def _of_model(
     from kaito_ray.catalog.gpus import with_prices
     from kaito_ray.catalog.load import find
     from kaito_ray.cli import offers
+    from kaito_ray.cli.own_model import in_directory
     from kaito_ray.estimator.plan import ServingOptions, compare, plan_serving
 
-    preset, options = find(model, field="--model"), ServingOptions(context_length_tokens=context)
+    folder = Path(model)
+    preset = in_directory(folder) if folder.is_dir() else find(model, field="--model")
+    options = ServingOptions(context_length_tokens=context)
     if provider:
         offered = offers.of_provider(provider)
         return compare(preset, with_prices(offered, read_prices(prices)) if prices else offered, options)

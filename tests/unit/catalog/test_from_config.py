@@ -64,6 +64,12 @@ def test_a_missing_dimension_is_named_with_the_field_that_named_the_model() -> N
         shape_of({"num_hidden_layers": 2}, field="tuning.preset.name")
 
 
+def test_a_missing_key_of_a_kind_of_layer_is_named_too() -> None:
+    config = {k: v for k, v in CONFIGS["nvidia-nemotron-nano-9b-v2"].items() if k != "ssm_state_size"}
+    with pytest.raises(InvalidWorkspace, match=r"^inference.preset.name: .* does not say its ssm_state_size$"):
+        shape_of(config)
+
+
 def test_any_model_of_a_hub_becomes_a_preset() -> None:
     found = preset_of(
         "Org/Llama-Next-8B", {**LLAMA, "torch_dtype": "float16"}, weights_bytes=16, revision="abc", gated=True

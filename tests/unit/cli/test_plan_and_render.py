@@ -86,6 +86,30 @@ def test_the_machines_of_a_provider_are_compared(command_line: CommandLine) -> N
     assert not any(line.startswith("Standard_NC6s_v3 ") for line in lines)
 
 
+def test_a_model_in_a_directory_is_planned_by_its_config(command_line: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    dimensions = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 8192, **dimensions}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"0" * 1000)
+    (plan,) = plans(command_line, "--model", str(folder), "--gpu", "g6.xlarge")
+    assert (plan["contextLengthTokens"], plan["memory"]["weightsBytes"]) == (8192, 1000)
+
+
+@pytest.mark.parametrize(
+    ("files", "error"), [((), "config.json cannot be read"), (("config.json",), "no *.safetensors")]
+)
+def test_a_directory_that_holds_no_model_says_what_is_missing(
+    command_line: CommandLine, tmp_path: Path, files: tuple[str, ...], error: str
+) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    result = command_line.run("plan", "--model", str(tmp_path))
+    assert result.exit_code == 2
+    assert error in result.stderr
+
+
 def test_a_price_file_orders_them_and_is_shown(command_line: CommandLine, tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text("Standard_NC40ads_H100_v5: 2.5\nStandard_NC24ads_A100_v4: 3.7\n")
