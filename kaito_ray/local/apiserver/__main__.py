@@ -60,13 +60,27 @@ def _listener(home: Path, port: int | None) -> socket.socket:
     return listener
 
 
+class _Uvicorn(uvicorn.Server):
+    """Ends watches in an orderly way before it closes connections, so that the process ends at once."""
+
+    def __init__(self, config: uvicorn.Config, served: Server) -> None:
+        super().__init__(config)
+        self._served = served
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, end watches, and wait for what is still being answered."""
+        self._served.store.end_waits()
+        await super().shutdown(sockets)
+
+
 async def _serve(home: Path, listener: socket.socket) -> None:
     files = certificates.ensure(home / "pki")
     config_path = home / "kubeconfig"
     token = kubeconfig.token_of(config_path)
     port = listener.getsockname()[1]
+    served = Server(home, token)
     config = uvicorn.Config(
-        Server(home, token).app(),
+        served.app(),
         ssl_certfile=files.certificate,
         ssl_keyfile=files.key,
         log_level="warning",
@@ -77,7 +91,7 @@ async def _serve(home: Path, listener: socket.socket) -> None:
         loop="asyncio",
         ws="none",
     )
-    server = uvicorn.Server(config)
+    server = _Uvicorn(config, served)
     kubeconfig.write(config_path, port=port, authority=files.authority, token=token)
     logging.getLogger(__name__).info("serving on https://127.0.0.1:%d, process %d", port, os.getpid())
     await server.serve(sockets=[listener])

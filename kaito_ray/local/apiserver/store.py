@@ -74,6 +74,8 @@ class Store:
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)
         self._writing = False
+        self.ending = False
+        """Set when the server is about to end: whoever waits for changes should stop."""
         self._changed: set[str] = set()
         self._waiting: set[tuple[str | None, asyncio.Event]] = set()
 
@@ -218,6 +220,12 @@ class Store:
             yield waiter[1]
         finally:
             self._waiting.discard(waiter)
+
+    def end_waits(self) -> None:
+        """Wake all who wait for changes, for the last time."""
+        self.ending = True
+        for _, event in self._waiting:
+            event.set()
 
     def compact(self, keep_events: int = KEEP_EVENTS, keep_s: float = KEEP_S) -> None:
         """Cut the tail of the log."""

@@ -67,7 +67,7 @@ async def _events(
             if entries:
                 continue
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline or store.ending:
                 return
             if bookmarks and now >= next_bookmark:
                 next_bookmark = now + BOOKMARK_EVERY_S

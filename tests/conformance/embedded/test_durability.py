@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -115,6 +116,18 @@ def test_a_restart_keeps_port_and_token_and_the_kubeconfig_is_private(server: Ap
     assert server.kubeconfig.read_text() == before
 
 
+def test_a_stop_ends_watches_in_an_orderly_way(server: ApiServer) -> None:
+    request(server, "POST", MAPS, {"metadata": {"name": "a"}})
+    events: list[dict[str, Any]] = []
+    watching = threading.Thread(target=lambda: events.extend(watched(server, f"{MAPS}?watch=1")))
+    watching.start()
+    eventually(lambda: events)
+    server.stop()
+    watching.join(timeout=5)
+    assert [one["type"] for one in events] == ["ADDED"]
+    assert "Cancel" not in server.log.read_text()
+
+
 def test_a_collection_that_a_crash_cut_short_is_finished(server: ApiServer) -> None:
     _, owner = request(server, "POST", MAPS, {"metadata": {"name": "owner"}})
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
@@ -137,8 +150,6 @@ def test_a_second_server_in_the_same_home_is_refused(calm: ApiServer) -> None:
 
 def test_it_listens_on_loopback_only(calm: ApiServer) -> None:
     assert calm.process is not None
-    import psutil
-
     listening = [one for one in psutil.Process(calm.process.pid).net_connections() if one.status == "LISTEN"]
     assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
 
@@ -200,13 +211,13 @@ def test_a_pods_log_is_the_file_that_its_process_writes(calm: ApiServer) -> None
         following.terminate()
 
 
-def watched(server: ApiServer, path: str) -> list[dict[str, Any]]:
+def watched(server: ApiServer, path: str) -> Iterator[dict[str, Any]]:
     config = yaml.safe_load(server.kubeconfig.read_text())
     headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
     asked = urllib.request.Request(config["clusters"][0]["cluster"]["server"] + path, headers=headers)
     context = ssl.create_default_context(cafile=str(server.home / "pki" / "ca.crt"))
     with urllib.request.urlopen(asked, context=context, timeout=10) as answer:
-        return [json.loads(line) for line in answer]
+        yield from (json.loads(line) for line in answer)
 
 
 def test_a_port_in_use_is_named(calm: ApiServer, tmp_path: Path) -> None:
