@@ -2,7 +2,8 @@
 
 The three are separate walks because Kubernetes has them in that order, with admission in between. Schemas are plain
 OpenAPI v3 dicts as they stand in a CustomResourceDefinition; the built-in kinds are brought into the same shape by
-`builtin_schemas`. Words of the errors: those of a kube-apiserver.
+`builtin_schemas`. Words of the errors: those of a kube-apiserver. A JSON Schema library would come to the same verdicts,
+but in its own words, and knows neither list keys and int-or-string nor what an update left unchanged.
 """
 
 from __future__ import annotations
