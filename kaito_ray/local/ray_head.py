@@ -137,6 +137,8 @@ def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[
     return {
         # A RAY_ADDRESS or a VLLM_ option of the person's shell is not part of the manifest.
         **{k: v for k, v in inherited.items() if not k.startswith(("RAY_", "VLLM_", "KUBE", PART_MARKER))},
+        # In the worker image, too, `python` is the one that has Ray: a job's entrypoint relies on it.
+        "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', os.defpath)}",
         # Workers, replicas and engines write to the container's log, as in a container, and not to Ray's files.
         "RAY_LOG_TO_STDERR": "1",
         "RAY_BACKEND_LOG_LEVEL": "warning",
