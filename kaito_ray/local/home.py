@@ -53,7 +53,7 @@ class Home:
         root.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         root.chmod(PRIVATE_DIRECTORY)
         home = cls(root)
-        for directory in (home.logs, home.pods, home.ray):
+        for directory in (home.logs, home.pods, home.ray, home.claims):
             directory.mkdir(exist_ok=True)
         return home
 
@@ -81,6 +81,11 @@ class Home:
     def ray(self) -> Path:
         """One directory for each local Ray cluster: its token, ports, process."""
         return self.root / "ray"
+
+    @property
+    def claims(self) -> Path:
+        """One directory for each PersistentVolumeClaim."""
+        return self.root / "claims"
 
     @contextmanager
     def held(self) -> Iterator[None]:

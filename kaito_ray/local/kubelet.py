@@ -26,6 +26,7 @@ from kaito_ray.local.pod_status import Container
 from kaito_ray.local.ports import RayPorts
 from kaito_ray.local.processes import Process
 from kaito_ray.local.ray_head import RayHead
+from kaito_ray.local.volumes import Places, UnsupportedVolume, write_volumes
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Kubelet:
         spec = pod["spec"]["containers"][0]
         try:
             env = self._environment(pod)
-        except containers.MissingReference as error:
+        except (containers.MissingReference, UnsupportedVolume) as error:
             return replace(known, state=pod_status.waiting(error.reason, str(error)))
         write_json(
             head.directory / "cluster.json",
@@ -169,12 +170,14 @@ class Kubelet:
 
     def _environment(self, pod: Manifest) -> dict[str, str]:
         spec = pod["spec"]["containers"][0]
-        env = containers.environment(pod, spec, **self._lookups(pod))
+        found = self._lookups(pod)
+        env = containers.environment(pod, spec, secret=found["secret"], config_map=found["configMap"])
         return {**env, MOUNT_ROOT: str(self._volumes(pod))}
 
     def _volumes(self, pod: Manifest) -> Path:
         spec = pod["spec"]["containers"][0]
-        return containers.write_volumes(pod, spec, self._home.pods / _directory(pod), **self._lookups(pod))
+        places = Places(self._home.pods / _directory(pod), self._home.claims, self._lookups(pod))
+        return write_volumes(pod, spec, places)
 
     def _lookups(self, pod: Manifest) -> dict[str, containers.Lookup]:
         def of(resource: Resource) -> containers.Lookup:
@@ -184,7 +187,7 @@ class Kubelet:
 
             return lookup
 
-        return {"secret": of(SECRETS), "config_map": of(CONFIG_MAPS)}
+        return {"secret": of(SECRETS), "configMap": of(CONFIG_MAPS)}
 
     def _log(self, pod: Manifest) -> Path:
         return self._home.pods / _directory(pod) / f"{pod['spec']['containers'][0]['name']}.log"

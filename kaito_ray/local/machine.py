@@ -26,6 +26,7 @@ from kaito_ray.kube.cluster import (
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RAY_CLUSTERS,
     RAY_JOBS,
@@ -34,7 +35,7 @@ from kaito_ray.kube.cluster import (
     SERVICES,
     Cluster,
 )
-from kaito_ray.local import ray_head, services
+from kaito_ray.local import claims, ray_head, services
 from kaito_ray.local.home import Home
 from kaito_ray.local.karpenter import Karpenter, node_name
 from kaito_ray.local.kubelet import Kubelet
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _FOLLOWED = (
     RAY_SERVICES, RAY_JOBS, RAY_CLUSTERS, PODS, SERVICES, SECRETS, CONFIG_MAPS, NODES, NODE_POOLS, NODE_CLAIMS,
+    PERSISTENT_VOLUME_CLAIMS,
 )  # fmt: skip
 _PERIOD_S = 2.0
 """How often to look at Ray, which tells us nothing by itself; KubeRay's own period."""
@@ -94,6 +96,7 @@ async def run(home: Home, cluster: Cluster) -> None:
         for name, reconcile in (
             ("kuberay", kuberay.reconcile),
             ("kubelet", kubelet.reconcile),
+            ("claims", lambda: claims.bind(objects, home.claims)),
             ("services", lambda: services.publish(objects)),
             ("karpenter", karpenter.reconcile),
         ):

@@ -6,6 +6,7 @@ Facts: KubeRay v1.7, `docs/adr/` says where this machine must differ.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from copy import deepcopy
 from hashlib import sha256
@@ -67,7 +68,7 @@ def token_secret(cluster: Manifest, token: str) -> Manifest:
     """Return the Secret with the cluster's token."""
     return _child(cluster, "v1", "Secret", cluster["metadata"]["name"]) | {
         "type": "Opaque",
-        "stringData": {"auth_token": token},
+        "data": {"auth_token": b64encode(token.encode()).decode()},
     }
 
 

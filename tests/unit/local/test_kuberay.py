@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,7 +146,7 @@ async def test_ray_is_asked_only_once_its_head_is_ready_and_with_its_own_token(w
     await world.step()
 
     secret = (await world.cluster.list(SECRETS))[0]
-    assert world.ray.only.token == secret["stringData"]["auth_token"]
+    assert world.ray.only.token == b64decode(secret["data"]["auth_token"]).decode() != ""
 
 
 async def test_the_configuration_is_put_with_the_address_of_this_machine(world):
