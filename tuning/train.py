@@ -87,6 +87,7 @@ def _work(loop_config: dict[str, Any]) -> None:
     disable_progress_bar()
     context = ray.train.get_context()
     held_out = run.directory.held_out
+    checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory(prefix="kaito-tuning-") as scratch:
         trainer = SFTTrainer(
             model=model.base_model(
@@ -96,7 +97,7 @@ def _work(loop_config: dict[str, Any]) -> None:
                 device_index=context.get_local_rank(),
                 trust_remote_code=run.args.trust_remote_code,
             ),
-            args=sft_config(run, scratch, evaluate=held_out.exists()),
+            args=sft_config(run, scratch, evaluate=held_out.exists(), resumed=checkpoint is not None),
             train_dataset=load_from_disk(run.directory.train),
             eval_dataset=load_from_disk(held_out) if held_out.exists() else None,
             processing_class=model.tokenizer(
@@ -107,7 +108,6 @@ def _work(loop_config: dict[str, Any]) -> None:
         )
         # It prints every report a second time.
         trainer.remove_callback(PrinterCallback)
-        checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             trainer.train()
         else:
@@ -117,7 +117,7 @@ def _work(loop_config: dict[str, Any]) -> None:
             _keep(trainer, run, Path(scratch) / "adapter")
 
 
-def sft_config(run: Run, output_dir: str, *, evaluate: bool) -> Any:
+def sft_config(run: Run, output_dir: str, *, evaluate: bool, resumed: bool) -> Any:
     """Return TRL's config: the file's values, and what is the job's to say."""
     from trl import SFTConfig
 
@@ -127,7 +127,8 @@ def sft_config(run: Run, output_dir: str, *, evaluate: bool) -> Any:
     values.setdefault("fp16", dtype == "float16" and run.args.device == "cuda")
     values.setdefault("save_total_limit", 1)
     values.setdefault("eval_strategy", "epoch" if evaluate else "no")
-    values.setdefault("eval_on_start", evaluate)
+    # For the curve to begin with the base model's loss; a resumed run has that behind it.
+    values.setdefault("eval_on_start", evaluate and not resumed)
     if run.config.collator.pad_to_multiple_of:
         values["pad_to_multiple_of"] = run.config.collator.pad_to_multiple_of
     return SFTConfig(

@@ -1,6 +1,8 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
+import yaml
 from trl import SFTConfig
 
 from kaito_ray.errors import InvalidWorkspace
@@ -107,3 +109,9 @@ def test_what_the_preset_allows_may_be_written() -> None:
 def test_every_refused_field_exists() -> None:
     """A field that the library renames would be accepted under its new name; this says so."""
     assert set(library_fields._TRAINING_REFUSED) <= {field.name for field in dataclasses.fields(SFTConfig)}
+
+
+def test_the_examples_config_is_accepted() -> None:
+    file = Path(__file__).parents[3] / "examples" / "tuning" / "smollm2.training_config.yml"
+    got = load(yaml.safe_load(file.read_text())["training_config"], method="qlora")
+    assert (got.profile, got.training["learning_rate"]) == ("recommended", 1e-3)
