@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -183,15 +184,19 @@ def test_kubectl_shows_the_pod_its_node_and_what_the_application_prints(served):
     assert "Ready" in served.kubectl("describe", "pod", pod)
 
 
-def test_every_socket_that_listens_is_on_loopback(served):
+def test_every_socket_that_listens_is_on_loopback_but_one_of_a_replica_which_wants_the_token(served):
     """Ray binds wide by default, and HAProxy's metrics and statistics pages always: see ADR 8."""
     wide = [
-        (psutil.Process(p.pid).name(), c.laddr)
+        (psutil.Process(p.pid).cmdline()[0], c.laddr.port)
         for p in served.ray_processes()
         for c in psutil.Process(p.pid).net_connections("inet")
         if c.status == psutil.CONN_LISTEN and c.laddr.ip.removeprefix("::ffff:") not in ("127.0.0.1", "::1")
     ]
-    assert wide == []
+    ((name, port),) = wide
+    assert name.startswith("ray::ServeReplica")
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_no_other_user_can_reach_haproxys_admin_socket_or_read_the_token(served):
