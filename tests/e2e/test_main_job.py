@@ -89,7 +89,7 @@ def test_the_official_client_works(plane: Plane) -> None:
 
 
 def test_the_command_line_chats(plane: Plane) -> None:
-    assert "Paris" in plane.cli("chat", "smollm2", "--message", "What is the capital of France?")
+    assert "Paris" in plane.cli("chat", "smollm2", "--temperature=0", "--message", "What is the capital of France?")
 
 
 def test_everything_listens_on_loopback(plane: Plane) -> None:
