@@ -16,7 +16,8 @@ from kaito_ray.api.tuning_args import TuningProgress, last_failure, last_progres
 from tests.e2e.tuning.conftest import ANSWER, QUESTION
 from tests.registry import RunningRegistry
 
-pytestmark = pytest.mark.engine
+# peft reads a property of transformers that is about to be renamed.
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")]
 
 
 @contextmanager
