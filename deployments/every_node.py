@@ -11,9 +11,9 @@ import ray
 from ray.util import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deployments.weights import local_directory
-from deployments.weights.progress import Progress
 from kaito_ray.api.app_args import ModelSource
+from kaito_ray.weights import local_directory
+from kaito_ray.weights.progress import Progress
 
 logger = logging.getLogger("ray.serve")
 

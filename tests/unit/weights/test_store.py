@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.weights.progress import Progress
-from deployments.weights.store import MANIFEST, Store, damage, directory_name, write_manifest
+from kaito_ray.weights.progress import Progress
+from kaito_ray.weights.store import MANIFEST, Store, damage, directory_name, write_manifest
 
 
 class Interrupted(Exception):
