@@ -15,6 +15,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
+from kaito_ray.local.ray_head import MARKER as RAY_MARKER
 from tests.e2e.conftest import Plane
 
 pytestmark = pytest.mark.engine
@@ -172,7 +173,7 @@ def test_deleting_leaves_nothing(plane: Plane) -> None:
         while (left := plane.get(kind, "--all-namespaces")["items"]) and time.monotonic() < deadline:
             time.sleep(1)
         assert not left, kind
-    assert not [p for p in psutil.process_iter() if _belongs(p, plane.home) and "ray" in " ".join(p.cmdline())]
+    assert not [p for p in psutil.process_iter() if _belongs(p, plane.home) and RAY_MARKER in p.environ()]
 
 
 def test_down_leaves_no_process(plane: Plane) -> None:
