@@ -2,7 +2,7 @@
 
 The engine computes in bfloat16, as it is served, so where two tokens are all but equally likely it may take the other
 one. Each token that it chose must therefore lie within `EPSILON` of the reference's largest logit, given the same text
-before it. The compiled CPU path of vLLM 0.29.0, which this test must catch, misses by more than ten.
+before it.
 """
 
 from pathlib import Path
