@@ -40,10 +40,11 @@ lock:  ## Pin every dependency, with hashes.
 	  --no-emit-index-url --generate-hashes --extra cpu --extra tuning --extra dev pyproject.toml \
 	  --custom-compile-command "make lock" -o requirements.lock
 
-generate:  ## Files that are made from others: the CRD, the tables in docs.
+generate:  ## Files that are made from others: the CRD, tables and references in docs.
 	python -m kaito_ray.api.crd > charts/kaito-ray/templates/crd-workspaces.yaml
 	python -m kaito_ray.estimator.docs models > docs/models.md
 	python -m kaito_ray.estimator.docs machines > docs/machines.md
+	sed -i '/^## Reference/,$$d' docs/cli.md && python -m kaito_ray.cli.reference >> docs/cli.md
 
 clean:  ## What can be made again.
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -27,7 +27,7 @@ OWNER_ANNOTATION: Final = "ray.kaito.sh/crd-owner"
 _CONDITION: Final = '.status.conditions[?(@.type=="{}")].status'
 
 COLUMNS: Final[tuple[Schema, ...]] = (
-    {"name": "Instance", "type": "string", "jsonPath": ".resource.instanceType"},
+    {"name": "Instance", "type": "string", "jsonPath": ".status.plan.instanceType"},
     {"name": "ResourceReady", "type": "string", "jsonPath": _CONDITION.format("ResourceReady")},
     {"name": "InferenceReady", "type": "string", "jsonPath": _CONDITION.format("InferenceReady")},
     {"name": "WorkspaceReady", "type": "string", "jsonPath": _CONDITION.format("WorkspaceReady")},
