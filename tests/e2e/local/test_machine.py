@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ def service(name: str) -> dict[str, Any]:
 @dataclass
 class Machine:
     home: Home
+    supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.supervisors.append(subprocess.Popen([sys.executable, "-c", PLANE, str(self.home.root)]))
+        until(lambda: up.state(self.home.root).ready)
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         env = {**os.environ, "KUBECONFIG": str(self.home.kubeconfig), "HOME": str(self.home.root.parent)}
@@ -142,20 +147,15 @@ def until(condition: Callable[[], Any], timeout_s: float = 90) -> Any:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    home = Home.at(tmp_path_factory.mktemp("machine") / "home")
-    child = start(home)
+    machine = Machine(Home.at(tmp_path_factory.mktemp("machine") / "home"))
+    machine.start()
     try:
-        yield Machine(home)
+        yield machine
     finally:
-        up.down(home.root)
-        child.wait()
-        assert processes.marked(CLUSTERS_MARKER, str(home.ray)) == []
-
-
-def start(home: Home) -> subprocess.Popen[bytes]:
-    child = subprocess.Popen([sys.executable, "-c", PLANE, str(home.root)])
-    until(lambda: up.state(home.root).ready)
-    return child
+        up.down(machine.home.root)
+        for supervisor in machine.supervisors:
+            supervisor.wait()
+        assert machine.ray_processes() == []
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,7 @@ def test_two_services_run_side_by_side(served):
 
     until(lambda: (served.answer("ho") or {}).get("greeting") == "ho")
     assert served.answer("hi")["greeting"] == "after the agent"
-    served.kubectl("delete", "rayservice", "ho", "--wait", "--timeout=60s")
+    served.kubectl("delete", "rayservice/ho", "service/ho", "--wait", "--timeout=60s")
     assert served.answer("hi")
 
 
@@ -292,7 +292,7 @@ def test_after_everything_was_killed_the_next_start_serves_again(served):
     for process in served.ray_processes():
         processes.send(process, signal.SIGKILL)
 
-    start(served.home)
+    served.start()
 
     until(lambda: served.ready("hi") and (served.answer("hi") or {}).get("greeting") == "moved")
 
@@ -301,7 +301,7 @@ def test_down_and_up_keep_what_was_applied(served):
     up.down(served.home.root)
     assert served.ray_processes() == []
 
-    start(served.home)
+    served.start()
 
     until(lambda: served.ready("hi") and served.answer("hi"))
 
