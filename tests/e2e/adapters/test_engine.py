@@ -35,8 +35,8 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-TOLERANCE = 2e-4
-"""Of a log-probability, absolute: float32 sums in another order."""
+TOLERANCE = 2e-5
+"""Of a log-probability, absolute: float32 sums in another order differ by about 3e-6."""
 PROMPT = [3 + (7 * i) % 250 for i in range(300)]
 """Longer than two blocks of vLLM's prefix cache on CPU, which have 128 tokens."""
 
