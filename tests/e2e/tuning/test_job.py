@@ -130,6 +130,33 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
     assert "Paris" in answers(weights, run / "adapter", "What is the capital of France?")
 
 
+def test_two_workers_share_the_data(weights: Path, data: Path, tmp_path: Path) -> None:
+    args: dict[str, Any] = {
+        "workspace": "pair",
+        "namespace": "default",
+        "preset": "smollm2-135m-instruct",
+        "source": {"localDir": str(weights)},
+        "method": "lora",
+        "device": "cpu",
+        "workers": 2,
+        "trainingConfig": {
+            "TrainingArguments": {"num_train_epochs": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3},
+        },
+        "input": {"directory": str(data)},
+        "output": {"directory": str(tmp_path / "out")},
+        "workDirectory": str(tmp_path / "work"),
+    }
+    log: list[str] = []
+    with job(args, tmp_path) as process:
+        assert process.stdout is not None
+        last = list(progress(process.stdout, log))[-1]
+        assert process.wait(timeout=60) == 0, "".join(log[-40:])
+    # 16 examples, 2 at a time on each of 2 workers.
+    assert (last.phase, last.status.steps) == ("Done", 4)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["loss"][-1][1] < report["loss"][0][1]
+
+
 def answers(weights: Path, adapter: Path | None, question: str) -> str:
     """Return what the model says at temperature 0, by transformers and peft alone."""
     import torch
