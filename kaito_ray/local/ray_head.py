@@ -164,6 +164,8 @@ def environment(head: RayHead, container: Mapping[str, str], inherited: Mapping[
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
+        # By default HAProxy sends a line for each request to port 514, whoever listens there. Here nobody does.
+        "RAY_SERVE_HAPROXY_LOG_TARGET": str(proxy / "log.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.proxy_http),
@@ -202,7 +204,8 @@ def start(head: RayHead, command: Sequence[str], env: Mapping[str, str], log: Pa
     finally:
         os.close(output)
     process = processes.identify(pid) or Process(pid, 0)
-    write_json(head.directory / "head.json", {"pid": process.pid, "started": process.started})
+    record = {"pid": process.pid, "started": process.started, "session": str(head.session)}
+    write_json(head.directory / "head.json", record)
     return process
 
 

@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from kaito_ray.local import processes
-from kaito_ray.local.home import PRIVATE_FILE, AlreadyRunning, Home, write_json
+from kaito_ray.local.home import PRIVATE_FILE, AlreadyRunning, Home, read_json, write_json
 from kaito_ray.local.processes import CLUSTERS_MARKER, PART_MARKER, Process
 
 log = logging.getLogger(__name__)
@@ -215,8 +216,13 @@ def stop_parts(home: Home) -> list[Process]:
 
 
 def stop_ray(home: Home) -> list[Process]:
-    """End every Ray cluster of a control plane; return processes left even so."""
-    return processes.stop_marked(CLUSTERS_MARKER, str(home.ray), patience_s=2.0)
+    """End every Ray cluster of a control plane, and remove what they keep in /tmp; return processes left even so."""
+    left = processes.stop_marked(CLUSTERS_MARKER, str(home.ray), patience_s=2.0)
+    if not left:
+        for record in home.ray.glob("*/head.json"):
+            if session := read_json(record).get("session"):
+                shutil.rmtree(session, ignore_errors=True)
+    return left
 
 
 def main() -> int:

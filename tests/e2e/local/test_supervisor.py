@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kaito_ray.local import processes, supervisor, up
-from kaito_ray.local.home import AlreadyRunning, Home
+from kaito_ray.local.home import AlreadyRunning, Home, write_json
 from kaito_ray.local.processes import CLUSTERS_MARKER
 
 RUN = """
@@ -82,7 +82,10 @@ def test_what_follows_a_task_waits_for_its_success(home, tmp_path):
     child.wait()
 
 
-def test_down_ends_everything_and_the_ray_clusters_too(home):
+def test_down_ends_everything_and_the_ray_clusters_too(home, tmp_path):
+    session = tmp_path / "session"
+    session.mkdir()
+    write_json(home.ray / "default_phi" / "head.json", {"pid": 0, "started": 0, "session": str(session)})
     child = start(home, ("machine", FOREVER, False))
     ray = subprocess.Popen(FOREVER, env={**os.environ, CLUSTERS_MARKER: str(home.ray)}, start_new_session=True)
     until(lambda: pids(home))
@@ -91,6 +94,7 @@ def test_down_ends_everything_and_the_ray_clusters_too(home):
 
     assert child.wait() == 0
     assert ray.wait() != 0
+    assert not session.exists()
     assert not up.state(home.root).running
 
 
