@@ -37,6 +37,8 @@ _POD_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "Unschedulable": ("Unschedulable", "no node can take the Ray pod"),
 }
 """Reasons of a head pod that does not get ready -> KAITO's words for them."""
+_SLOW_START: Final = "This may be caused by a slow __init__"
+"""Serve's note on a replica that starts for more than half a minute, as every model does: no news."""
 _FATAL: Final = ("ValidationFailed", "InitializingTimeout")
 _ERROR_LINE: Final = re.compile(r"^\s*(?:[\w.]+\.)?\w*(?:Error|Exception|Refused|DoesNotFit|Unavailable|NotFound)\b.*")
 
@@ -92,7 +94,8 @@ def _failure(state: str, application: Mapping[str, Any]) -> Progress:
 
 def _deploying(application: Mapping[str, Any]) -> str:
     for deployment in (application.get("serveDeploymentStatuses") or {}).values():
-        if message := deployment.get("message", ""):
+        message = deployment.get("message", "")
+        if message and _SLOW_START not in message:
             return f"loading the model: {shortened(message, 200)}"
     return "loading the model"
 

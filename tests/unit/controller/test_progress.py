@@ -7,6 +7,8 @@ import pytest
 from kaito_ray.controller.progress import Progress, progress, shortened
 from kaito_ray.testing.builders import pending_ray_service_status, ready_ray_service_status
 
+SLOW_START = """Deployment 'S' in application 'workspace' has 1 replicas that have taken more than 30s to initialize.
+This may be caused by a slow __init__ or reconfigure method."""
 PENDING = "WorkspaceInferenceStatusPending"
 
 
@@ -39,6 +41,14 @@ STEPS = [
         PENDING,
         "loading the model: no GPU free",
         id="Serve says what it waits for",
+    ),
+    pytest.param(
+        pending_ray_service_status(
+            {"status": "DEPLOYING", "serveDeploymentStatuses": {"S": {"status": "UPDATING", "message": SLOW_START}}}
+        ),
+        PENDING,
+        "loading the model",
+        id="that it takes more than half a minute is no news",
     ),
     pytest.param(
         pending_ray_service_status({"status": "RUNNING"}),
