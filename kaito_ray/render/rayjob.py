@@ -8,12 +8,10 @@ it was. The cluster ends soon after the job, and with it the machines.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, floor
 from typing import Any, Final, Literal
 
 from kaito_ray.api import names
 from kaito_ray.api.app_args import REGISTRY_MOUNT
-from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.api.tuning_args import (
     ALLOW_VARIABLE,
     ARGS_VARIABLE,
@@ -28,17 +26,19 @@ from kaito_ray.api.tuning_args import (
 from kaito_ray.api.workspace import TuningSpec, Workspace
 from kaito_ray.estimator.tuning import TuningOptions, TuningPlan
 from kaito_ray.render.inputs import RAY_VERSION, Manifest, NodeClassRef
-from kaito_ray.render.meta import child_meta, pod_labels
+from kaito_ray.render.meta import child_meta
+from kaito_ray.render.raypod import (
+    CACHE_MOUNT,
+    RAY_PORTS,
+    container,
+    head_start_params,
+    hub_token,
+    mebibytes,
+    pod,
+    requested_cpus,
+)
 from kaito_ray.render.training_config import training_argument
 
-_PORTS: Final = (
-    ("gcs-server", names.GCS_PORT),
-    ("dashboard", names.DASHBOARD_PORT),
-    ("client", names.CLIENT_PORT),
-    ("metrics", names.METRICS_PORT),
-)
-_OBJECT_STORE_BYTES: Final = 512 * 2**20
-"""Nothing but progress goes through Ray's object store."""
 _RESTARTS: Final = 1
 """Of the whole job, from its last checkpoint: a lost machine is worth one, a wrong data set is not worth many."""
 _CLUSTER_KEPT_S: Final = 60
@@ -95,11 +95,7 @@ def rayjob(inputs: TuningInputs) -> Manifest:
                 "rayVersion": RAY_VERSION,
                 "authOptions": {"mode": "token"},
                 "headGroupSpec": {
-                    "rayStartParams": {
-                        "dashboard-host": "0.0.0.0",  # noqa: S104 - Ray's token guards it, and KubeRay must reach it
-                        "num-cpus": str(_cpus(inputs)),
-                        "object-store-memory": str(_OBJECT_STORE_BYTES),
-                    },
+                    "rayStartParams": head_start_params(inputs.plan.machine),
                     "template": _pod(inputs),
                 },
             },
@@ -160,40 +156,14 @@ def _output_mount(inputs: TuningInputs) -> str:
 
 def _pod(inputs: TuningInputs) -> Manifest:
     volumes = _volumes(inputs)
-    return {
-        "metadata": {
-            "labels": pod_labels(inputs.workspace),
-            "annotations": {"karpenter.sh/do-not-disrupt": "true"},
-        },
-        "spec": {
-            "containers": [_container(inputs, [mount for mount, _ in volumes])],
-            "nodeSelector": _node_selector(inputs),
-            "tolerations": [
-                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-                {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
-            ],
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 60,
-            "volumes": [volume for _, volume in volumes],
-        },
-    }
-
-
-def _container(inputs: TuningInputs, mounts: list[Manifest]) -> Manifest:
-    return {
-        "name": "ray",
-        "image": inputs.image,
-        "imagePullPolicy": "IfNotPresent",
-        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _PORTS],
-        "env": _env(inputs),
-        "resources": _resources(inputs.plan),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-        },
-        "volumeMounts": mounts,
-    }
+    ray = container(
+        inputs.image,
+        ports=RAY_PORTS,
+        env=_env(inputs),
+        resources=_resources(inputs.plan),
+        mounts=[mount for mount, _ in volumes],
+    )
+    return pod(inputs.workspace, inputs.provisioner, ray, [volume for _, volume in volumes], grace_s=60)
 
 
 def _env(inputs: TuningInputs) -> list[Manifest]:
@@ -202,12 +172,7 @@ def _env(inputs: TuningInputs) -> list[Manifest]:
     env[0]["value"] = env[0]["value"].replace("$(", "$$(")
     if inputs.data_allow:
         env.append({"name": ALLOW_VARIABLE, "value": ",".join(inputs.data_allow)})
-    preset = inputs.tuning.preset
-    options = preset.preset_options if preset else None
-    if options and options.model_access_secret:
-        token = {"secretKeyRef": {"name": options.model_access_secret, "key": "HF_TOKEN"}}
-        env.append({"name": "HF_TOKEN", "valueFrom": token})
-    return env
+    return [*env, *hub_token(inputs.workspace)]
 
 
 def _volumes(inputs: TuningInputs) -> list[tuple[Manifest, Manifest]]:
@@ -215,7 +180,7 @@ def _volumes(inputs: TuningInputs) -> list[tuple[Manifest, Manifest]]:
     spec = inputs.tuning
     claimed = {"persistentVolumeClaim": {"claimName": names.tuning_claim(inputs.workspace.metadata.name)}}
     found = [
-        _volume("cache", "/home/ray/.cache", {"emptyDir": {}}),
+        _volume("cache", CACHE_MOUNT, {"emptyDir": {}}),
         _volume("work", WORK_MOUNT, claimed),
     ]
     if spec.input and spec.input.volume_source:
@@ -236,22 +201,10 @@ def _volume(name: str, path: str, source: dict[str, Any], *, read_only: bool = F
 def _resources(plan: TuningPlan) -> Manifest:
     """Requests that one machine can meet beside its own daemons."""
     machine = plan.machine
-    requests: dict[str, str] = {}
-    if machine.cpus:
-        requests["cpu"] = str(max(1, floor(machine.cpus) - 1))
+    requests = requested_cpus(machine)
     if machine.device == "cuda":
         requests["nvidia.com/gpu"] = str(plan.workers)
         return {"requests": requests, "limits": {"nvidia.com/gpu": str(plan.workers)}}
     needed = (plan.memory.weights_bytes + plan.memory.overhead_bytes) * plan.workers
-    requests["memory"] = f"{ceil(needed / 2**20)}Mi"
+    requests["memory"] = mebibytes(needed)
     return {"requests": requests}
-
-
-def _cpus(inputs: TuningInputs) -> int:
-    return max(1, floor(inputs.plan.machine.cpus or 1))
-
-
-def _node_selector(inputs: TuningInputs) -> dict[str, str]:
-    labels = inputs.workspace.resource.label_selector.as_labels()
-    mine = {key: value for key, value in labels.items() if key not in RESERVED_LABELS}
-    return mine if inputs.provisioner == "byo" else mine | pod_labels(inputs.workspace)
