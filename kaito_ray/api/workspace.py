@@ -119,7 +119,7 @@ class DataSource(ApiModel):
     image_pull_secrets: tuple[str, ...] = ()
     """Secrets of type kubernetes.io/dockerconfigjson."""
     workspace: str | None = None
-    """Adapters only: the output of the tuning Workspace of this name, followed when it is tuned again."""
+    """Adapters only: what the tuning Workspace of this name pushed; waited for, followed, and gone when that is."""
 
 
 class DataDestination(ApiModel):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kaito_ray.api.status import AdapterStatus
 from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.tuned import waits_for
 
 LOOK_AGAIN_S: Final = 5.0
 """How soon to ask again while an adapter is on its way."""
@@ -14,15 +16,23 @@ LOOK_AGAIN_S: Final = 5.0
 def adapter_statuses(seen: Observed) -> tuple[AdapterStatus, ...]:
     """Return one status for each declared adapter, in the manifest's order.
 
-    An adapter that the replica does not know yet is Waiting; where it does not answer, what it said last stands.
+    An adapter that the replica does not know yet is Waiting, and says for what; where it does not answer, what it said last stands.
     """
     spec = seen.workspace.inference
     if spec is None:
         return ()
     told = seen.adapters if seen.adapters is not None else seen.workspace.status.adapters
-    by_name = {status.name: status for status in told}
-    names = [adapter.source.name for adapter in spec.adapters if adapter.source and adapter.source.name]
-    return tuple(by_name.get(name, AdapterStatus(name=name, state="Waiting")) for name in names)
+    by_name = {status.name: status for status in told if status.state != "Waiting" or seen.adapters is not None}
+    return tuple(
+        _status(source.name, waits_for(adapter, seen.tuned), by_name)
+        for adapter in spec.adapters
+        if (source := adapter.source) and source.name
+    )
+
+
+def _status(name: str, waits: str | None, by_name: Mapping[str, AdapterStatus]) -> AdapterStatus:
+    known = by_name.get(name) if waits is None else None
+    return known or AdapterStatus(name=name, state="Waiting", message=waits or "")
 
 
 def on_their_way(statuses: tuple[AdapterStatus, ...]) -> bool:

@@ -79,7 +79,7 @@ def kopf_settings(cluster: Cluster, settings: Settings) -> kopf.OperatorSettings
 
 
 def on_workspace(watches: Watches, found: kopf.OperatorRegistry) -> None:
-    """Enqueue a Workspace when anything but its status changes."""
+    """Enqueue a Workspace when anything but its status changes, and those that serve what it tuned when it does."""
 
     @kopf.on.event(*_selector(WORKSPACES), registry=found, id="workspace")
     async def workspace(body: kopf.Body, type: str | None, **_: Any) -> None:
@@ -87,6 +87,8 @@ def on_workspace(watches: Watches, found: kopf.OperatorRegistry) -> None:
         watches.references.learn(key, None if gone else body)
         if watches.changes.matters(body, gone=gone, ignore="status"):
             watches.queue.add(key)
+        for serving in watches.references.naming(WORKSPACES.kind, key.namespace, key.name):
+            watches.queue.add(serving)
 
 
 def on_child(watches: Watches, resource: Resource, found: kopf.OperatorRegistry) -> None:

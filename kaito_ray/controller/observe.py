@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
+
+from pydantic import ValidationError
 
 from kaito_ray.api import names
 from kaito_ray.api.status import AdapterStatus
@@ -12,6 +15,7 @@ from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.tuned import Tuned, resolved, tuned_names
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     NODE_CLAIMS,
@@ -23,6 +27,7 @@ from kaito_ray.kube.cluster import (
     RAY_SERVICES,
     SECRETS,
     SERVICES,
+    WORKSPACES,
     Cluster,
     Manifest,
     Resource,
@@ -50,6 +55,8 @@ class Observed:
     """Those Secrets of registry credentials that the Workspace names, to pull or to push, and that exist."""
     adapters: tuple[AdapterStatus, ...] | None = None
     """What the replica says of its adapters; None where it was not asked or did not answer."""
+    tuned: Tuned = field(default_factory=dict)
+    """Tuning Workspaces that adapters come from, those of them that exist; in `workspace` they are resolved."""
     job_log: tuple[str, ...] | None = None
     """What the tuning job has printed; None where it was not asked or Ray did not answer."""
     node_claims: tuple[Manifest, ...] = ()
@@ -114,6 +121,8 @@ async def observe(
         errors.ApiUnavailable: part of it could not be read; nothing may be decided on half a view.
     """
     meta = workspace.metadata
+    tuned = await _tuned(cluster, workspace)
+    workspace = resolved(workspace, tuned)
     children: dict[Child, Manifest] = {}
     for resource, name in child_names(meta.namespace, meta.name):
         found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
@@ -135,11 +144,22 @@ async def observe(
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
         adapters=await replicas.adapters(workspace.status.endpoint) if spec and spec.adapters and not leaving else None,
+        tuned=tuned,
         job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
         node_claims=tuple(claims),
         nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
         pods=tuple(await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})) if leaving else (),
     )
+
+
+async def _tuned(cluster: Cluster, workspace: Workspace) -> Tuned:
+    found: dict[str, Workspace] = {}
+    for name in sorted(tuned_names(workspace.inference)):
+        manifest = await cluster.get(WORKSPACES, name, workspace.metadata.namespace)
+        if manifest is not None:
+            with suppress(ValidationError):  # stored under rules that are not ours: as good as absent
+                found[name] = Workspace.from_wire(manifest)
+    return found
 
 
 async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:

@@ -38,7 +38,10 @@ class References:
             spec = body.get("inference") or body.get("tuning") or {}
             named = {("ConfigMap", spec["config"])} if spec.get("config") else set()
             for adapter in spec.get("adapters") or ():
-                named |= {("Secret", name) for name in (adapter.get("source") or {}).get("imagePullSecrets") or ()}
+                source = adapter.get("source") or {}
+                named |= {("Secret", name) for name in source.get("imagePullSecrets") or ()}
+                if source.get("workspace"):
+                    named.add(("Workspace", source["workspace"]))
             if push := (spec.get("output") or {}).get("imagePushSecret"):
                 named.add(("Secret", push))
             self._named[key] = frozenset(named)

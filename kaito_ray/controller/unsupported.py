@@ -27,11 +27,6 @@ ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
         lambda w: bool(w.inference and w.inference.template is not None),
         "name a model by inference.preset instead",
     ),
-    (
-        "inference.adapters[].source.workspace",
-        lambda w: bool(w.inference and any(a.source and a.source.workspace for a in w.inference.adapters)),
-        "name the tuned image by source.image instead",
-    ),
     ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
     (
         "inference.apiKeysSecret",

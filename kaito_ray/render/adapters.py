@@ -48,15 +48,16 @@ _HOST_SLOTS: Final = 16
 
 
 def user_adapters(spec: InferenceSpec) -> tuple[UserAdapter, ...]:
-    """Return the adapters as the replica is told."""
+    """Return the adapters as the replica is told; one that waits for its tuning run is not told of yet."""
     return tuple(
         UserAdapter(
             name=name,
-            image=adapter.source.image if adapter.source else None,
-            path=f"{MOUNT}/{name}" if adapter.source and adapter.source.volume_source else None,
+            image=adapter.source.image,
+            path=f"{MOUNT}/{name}" if adapter.source.volume_source else None,
             strength=float(adapter.strength or "1.0"),
         )
         for name, adapter in _named(spec)
+        if adapter.source and (adapter.source.image or adapter.source.volume_source)
     )
 
 

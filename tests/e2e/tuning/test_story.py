@@ -102,7 +102,7 @@ def test_what_one_workspace_learns_another_one_serves(plane: Plane, url: str, re
     assert done["tuning"]["output"].startswith(registry.image("team/atlantis@sha256:"))
     assert plane.get("nodepools")["items"] == [], "the machine is given back"
 
-    source = {"name": "atlantis", "image": image, "imagePullSecrets": ["push"]}
+    source = {"name": "atlantis", "workspace": "tune"}
     serving = {"preset": {"name": PRESET}, "adapters": [{"source": source}]}
     plane.kubectl("apply", "--filename=-", stdin=json.dumps(workspace("serve", inference=serving)))
     ready = until(plane, "serve", lambda s: s.get("state") == "Ready", timeout_s=300)

@@ -26,6 +26,7 @@ from kaito_ray.kube.cluster import (
     Resource,
 )
 from kaito_ray.testing.builders import (
+    TUNING,
     adapter,
     node,
     node_claim,
@@ -295,6 +296,61 @@ async def test_an_adapter_from_a_volume_is_mounted_and_named_by_its_path() -> No
     pod = spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
     assert {"name": "adapter-0", **claim} in pod["volumes"]
     assert "path: /mnt/adapters/style" in spec["serveConfigV2"]
+
+
+async def test_an_adapter_of_a_tuning_workspace_is_waited_for_served_by_digest_and_followed() -> None:
+    tuned = {"source": {"name": "style", "workspace": "run"}, "strength": "0.5"}
+    stage = await Stage().given(workspace(inference={"adapters": [tuned]}))
+    seen = await stage.serving()
+    assert condition(seen, "WorkspaceReady")["status"] == "True", "the base model does not wait"
+    assert "create it" in seen["status"]["adapters"][0]["message"]
+    assert await told(stage) == []
+
+    run = workspace(metadata={"name": "run"}, inference=None, tuning=TUNING)
+    await stage.cluster.create(WORKSPACES, run)
+    seen = await stage.reconciled()
+    assert "has not pushed" in seen["status"]["adapters"][0]["message"]
+
+    secret = {"metadata": {"name": "push", "namespace": "default"}, "data": {".dockerconfigjson": "b25l"}}
+    await stage.cluster.create(SECRETS, secret)
+    for digest in ("sha256:1", "sha256:2"):
+        image = f"registry.example.com/team/adapter@{digest}"
+        await stage.set_status(WORKSPACES, "run", {"state": "Succeeded", "tuning": {"output": image}})
+        seen = await stage.reconciled()
+        assert [(a["name"], a["image"], a["strength"]) for a in await told(stage)] == [("style", image, 0.5)]
+    assert seen["status"]["adapters"] == [{"name": "style", "state": "Waiting", "message": ""}]
+    assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"push.json": "b25l"}, "it is pulled as it was pushed"
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        pytest.param(workspace(metadata={"name": "run"}), "does not tune", id="a Workspace that serves"),
+        pytest.param(
+            workspace(
+                metadata={"name": "run"},
+                inference=None,
+                tuning=TUNING | {"output": {"volumeSource": {"emptyDir": {}}}},
+            ),
+            "on a volume",
+            id="a run whose adapter is on a volume",
+        ),
+    ],
+)
+async def test_an_adapter_that_can_never_come_says_what_to_do(run: Manifest, words: str) -> None:
+    tuned = {"source": {"name": "style", "workspace": "run"}}
+    stage = await Stage().given(workspace(inference={"adapters": [tuned]}))
+    await stage.cluster.create(WORKSPACES, run)
+    (status,) = (await stage.serving())["status"]["adapters"]
+    assert words in status["message"]
+    assert "instead" in status["message"]
+
+
+async def told(stage: Stage) -> list[Manifest]:
+    """What the replica is told of adapters."""
+    (application,) = yaml.safe_load((await stage.get(RAY_SERVICES, "smol"))["spec"]["serveConfigV2"])["applications"]
+    adapters: list[Manifest] = application["deployments"][0]["user_config"]["adapters"]
+    return adapters
 
 
 async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:

@@ -35,6 +35,13 @@ def test_pull_secrets_concern_the_workspaces_that_name_them() -> None:
     assert references.naming("ConfigMap", "default", "pull") == []
 
 
+def test_a_tuning_workspace_concerns_those_that_serve_what_it_tuned() -> None:
+    references = References()
+    references.learn(KEY, workspace(inference={"adapters": [{"source": {"name": "style", "workspace": "run"}}]}))
+    assert references.naming("Workspace", "default", "run") == [KEY]
+    assert references.naming("Workspace", "other", "run") == []
+
+
 def stored(**changes: Any) -> dict[str, Any]:
     return merged(merged(node(), {"metadata": {"uid": "u", "resourceVersion": "1"}}), changes)
 
