@@ -207,13 +207,13 @@ def test_one_that_is_too_slow_is_given_up(raw: Raw, ours: str, webhook: Webhook,
     configure(timeoutSeconds=1)
 
     def slow(_: Manifest) -> Manifest:
-        time.sleep(2)
+        time.sleep(5)
         return {"allowed": True}
 
     webhook.answer = slow
     started = time.monotonic()
     answer = raw.refused("POST", ours, widget())
-    assert time.monotonic() - started < 1.9
+    assert time.monotonic() - started < 4
     assert answer["code"] == 500
     assert "context deadline exceeded" in answer["message"] or "Client.Timeout exceeded" in answer["message"]
 
