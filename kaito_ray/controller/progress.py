@@ -40,6 +40,8 @@ _POD_REASONS: Final[Mapping[str, tuple[str, str]]] = {
 _SLOW_START: Final = "This may be caused by a slow __init__"
 """Serve's note on a replica that starts for more than half a minute, as every model does: no news."""
 _FATAL: Final = ("ValidationFailed", "InitializingTimeout")
+_OUR_ERROR: Final = re.compile(r"^(?:kaito_ray|deployments|tuning)[\w.]*: ")
+"""The class of an error of ours, whose words are written for people."""
 _ERROR_LINE: Final = re.compile(r"^\s*(?:[\w.]+\.)?\w*(?:Error|Exception|Refused|DoesNotFit|Unavailable|NotFound)\b.*")
 
 
@@ -75,6 +77,7 @@ def shortened(message: str, limit: int = 400) -> str:
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR_LINE.match(line)]
     text = errors[-1] if errors else lines[-1] if lines else "no reason was given"
+    text = _OUR_ERROR.sub("", text)
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
@@ -83,8 +86,10 @@ def _waiting(message: str) -> Progress:
 
 
 def _failure(state: str, application: Mapping[str, Any]) -> Progress:
-    messages = [d.get("message", "") for d in (application.get("serveDeploymentStatuses") or {}).values()]
-    said = shortened(application.get("message") or next(filter(None, messages), ""))
+    deployments = (application.get("serveDeploymentStatuses") or {}).values()
+    # The application says no more than that a deployment failed; why stands in that deployment's traceback.
+    messages = [*(d.get("message") for d in deployments if d.get("status") == state), application.get("message")]
+    said = shortened(next(filter(None, messages), ""))
     if state == "UNHEALTHY":
         return Progress(False, "ReplicaUnhealthy", f"the replica does not answer and is restarted: {said}")
     return Progress(

@@ -42,7 +42,7 @@ def local_directory(source: ModelSource, *, progress: Progress | None = None, ca
             unreachable.append(str(error))
     raise WeightsUnavailable(
         "; ".join(unreachable or ["the model has no source of weights"])
-        + "; allow one of them, set HF_ENDPOINT to a mirror of the hub, or give the preset a local directory"
+        + "; let this machine reach the hub, set HF_ENDPOINT to a mirror of it, or give the preset a local directory"
     )
 
 

@@ -101,6 +101,23 @@ def test_a_failure_is_told_even_if_it_was_ready(state: str, reason: str) -> None
     assert (found.ready, found.reason) == (False, reason)
 
 
+def test_why_a_deployment_failed_is_told_and_not_only_that_it_did() -> None:
+    traceback = (
+        "The deployment failed to start 3 times in a row. See controller logs for details. Error:\n"
+        "Traceback (most recent call last):\n  raise WeightsUnavailable(\n"
+        "kaito_ray.weights.problems.WeightsUnavailable: the hub cannot be reached; set HF_ENDPOINT to a mirror"
+    )
+    application = {
+        "status": "DEPLOY_FAILED",
+        "message": "Failed to update the deployments ['S'].",
+        "serveDeploymentStatuses": {"S": {"status": "DEPLOY_FAILED", "message": traceback}},
+    }
+    assert of(pending_ray_service_status(application)).message == (
+        "Ray Serve could not start the model: the hub cannot be reached; set HF_ENDPOINT to a mirror; "
+        "correct the Workspace, or see its logs"
+    )
+
+
 def test_kuberay_giving_up_is_told() -> None:
     gave_up = {"type": "Ready", "status": "False", "reason": "ValidationFailed", "message": "name is too long"}
     found = of({"conditions": [gave_up]})
@@ -111,7 +128,7 @@ def test_kuberay_giving_up_is_told() -> None:
     ("message", "expected"),
     [
         ("Traceback:\n  File a\nValueError: bad\nThe above exception ...\n", "ValueError: bad"),
-        ("kaito_ray.errors.DoesNotFit: too big\n", "kaito_ray.errors.DoesNotFit: too big"),
+        ("kaito_ray.errors.DoesNotFit: too big\n", "too big"),
         ("one\ntwo\n", "two"),
         ("", "no reason was given"),
         ("x" * 900, "x" * 399 + "…"),
