@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from kaito_ray.local.home import PRIVATE_FILE
 
 PART_MARKER: Final = "KAITO_RAY_PART"
 """Marks the processes of a control plane, but not Ray's; its value is the home."""
@@ -42,6 +44,28 @@ def identify(pid: int) -> Process | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
+
+
+def spawn(command: Sequence[str], env: Mapping[str, str], log: Path, *, session: bool) -> Process:
+    """Start a program with its output appended to `log`, readable by its owner alone, and no signal blocked.
+
+    With `session` it outlives whoever started it and their terminal; without, it only gets a process group of its own,
+    so that Ctrl-C is not for it.
+    """
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    try:
+        if session:
+            pid = os.posix_spawn(command[0], list(command), env, file_actions=files, setsigmask=(), setsid=True)
+        else:
+            pid = os.posix_spawn(command[0], list(command), env, file_actions=files, setsigmask=(), setpgroup=0)
+    finally:
+        os.close(output)
+    return identify(pid) or Process(pid, 0)
 
 
 def alive(process: Process) -> bool:

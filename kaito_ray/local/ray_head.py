@@ -20,7 +20,7 @@ from typing import Final
 
 from kaito_ray.errors import KaitoRayError
 from kaito_ray.local import processes
-from kaito_ray.local.home import PRIVATE_DIRECTORY, PRIVATE_FILE, read_json, write_json
+from kaito_ray.local.home import PRIVATE_DIRECTORY, read_json, write_json
 from kaito_ray.local.ports import LOOPBACK, RayPorts, listening
 from kaito_ray.local.processes import CLUSTERS_MARKER, PART_MARKER, Process
 
@@ -188,22 +188,7 @@ def start(head: RayHead, command: Sequence[str], env: Mapping[str, str], log: Pa
         raise PortsTaken(f"another program listens on port {taken[0]}, which this Ray cluster was given")
     prepare(head)
     log.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
-    try:
-        pid = os.posix_spawn(
-            command[0],
-            list(command),
-            dict(env),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(output)
-    process = processes.identify(pid) or Process(pid, 0)
+    process = processes.spawn(command, env, log, session=True)
     record = {"pid": process.pid, "started": process.started, "session": str(head.session)}
     write_json(head.directory / "head.json", record)
     return process

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from kaito_ray.local import processes
-from kaito_ray.local.home import PRIVATE_FILE, AlreadyRunning, Home, read_json, write_json
+from kaito_ray.local.home import AlreadyRunning, Home, read_json, write_json
 from kaito_ray.local.processes import CLUSTERS_MARKER, PART_MARKER, Process
 
 log = logging.getLogger(__name__)
@@ -185,24 +185,9 @@ class Supervisor:
 
 def start(part: Part, home: Home) -> Process:
     """Start a part in a process group of its own, its output appended to its log."""
-    output = os.open(log_path(home, part), os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
-    try:
-        pid = os.posix_spawn(
-            part.command[0],
-            part.command,
-            {**os.environ, PART_MARKER: str(home.root), "PYTHONUNBUFFERED": "1"},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            # Ctrl-C in a terminal is for the supervisor, which then ends the others in order.
-            setpgroup=0,
-            setsigmask=(),
-        )
-    finally:
-        os.close(output)
-    return processes.identify(pid) or Process(pid, 0)
+    env = {**os.environ, PART_MARKER: str(home.root), "PYTHONUNBUFFERED": "1"}
+    # Ctrl-C in a terminal is for the supervisor, which then ends the others in order.
+    return processes.spawn(part.command, env, log_path(home, part), session=False)
 
 
 def log_path(home: Home, part: Part) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from kaito_ray import __version__
 from kaito_ray.errors import KaitoRayError
 from kaito_ray.local import processes, supervisor
-from kaito_ray.local.home import PRIVATE_FILE, AlreadyRunning, Home, read_json
+from kaito_ray.local.home import AlreadyRunning, Home, read_json
 from kaito_ray.local.processes import Process
 
 _START_TIMEOUT_S: Final = 90.0
@@ -91,22 +91,7 @@ def up(home: Path, *, detach: bool) -> None:
     if not detach:
         sys.stdout.flush()
         os.execv(command[0], command)  # noqa: S606 our own interpreter, and no shell
-    output = os.open(_log(place), os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
-    try:
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            dict(os.environ),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(output)
-    _wait_until_ready(place, processes.identify(pid) or Process(pid, 0))
+    _wait_until_ready(place, processes.spawn(command, os.environ, _log(place), session=True))
 
 
 def down(home: Path) -> None:
