@@ -292,10 +292,12 @@ def test_another_pod_template_moves_to_a_second_cluster_without_losing_a_request
 
 def test_after_everything_was_killed_the_next_start_serves_again(served):
     record = up.state(served.home.root)
-    for pid in (record.pid, *(p.pid for p in record.parts)):
-        os.kill(pid, signal.SIGKILL)
-    for process in served.ray_processes():
+    killed = [found for pid in (record.pid, *(p.pid for p in record.parts)) if (found := processes.identify(pid))]
+    killed += served.ray_processes()
+    for process in killed:
         processes.send(process, signal.SIGKILL)
+    # Until the kernel has taken them down, the old record and its lock still say that all is well.
+    until(lambda: not any(map(processes.alive, killed)))
 
     served.start()
 
