@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kaito_ray.errors import InvalidWorkspace
 from tuning import library_fields
 from tuning.faults import unknown_name
-from tuning.profiles import ProfileName, defaults
+from tuning.profiles import ProfileName, defaults, for_device
 
 FIELD: Final = "tuning.config"
 _KAITO_WEIGHTS: Final = "/workspace/tfs/weights"
@@ -195,6 +195,14 @@ def load(
         lora=lora,
         training=training,
     )
+
+
+def fitted(config: TrainingConfig, *, device: Literal["cuda", "cpu"], longest_tokens: int) -> TrainingConfig:
+    """Return the config with what its profile leaves to the hardware and to the longest example, in tokens."""
+    if config.profile != "recommended":
+        return config
+    training = for_device(config.training, device=device, longest_tokens=longest_tokens)
+    return config.model_copy(update={"training": training})
 
 
 def _mapping(name: str, value: Any, faults: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kaito_ray.errors import InvalidWorkspace
 from tuning import files
@@ -22,6 +22,8 @@ from tuning.shapes import Example, Shape, examples, recognise
 
 _REPORTED: Final = 5
 """Bad rows that are named; more would bury them."""
+_TEXT_LIMIT: Final = 2**16
+"""Characters; more than any sequence that is packed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def check_evaluation(config: TrainingConfig, data: Data) -> None:
         )
 
 
+def longest_tokens(data: Data, tokenizer: Any) -> int:
+    """Return how many tokens the longest example has, at most `_TEXT_LIMIT` characters of it looked at."""
+    return max(_tokens(example, tokenizer) for example in (*data.train, *data.held_out))
+
+
 def save(data: Data, directory: RunDirectory) -> None:
     """Write the examples where workers read them."""
     from datasets import Dataset
@@ -107,6 +114,14 @@ def _read(file: Path, name: str, config: DatasetConfig, *, chat: bool, bad: list
     except (BadRow, UnicodeDecodeError) as error:
         bad.append(f"{name} {error}")
     return read
+
+
+def _tokens(example: Example, tokenizer: Any) -> int:
+    if isinstance(example.get("prompt"), list):
+        text = tokenizer.apply_chat_template([*example["prompt"], *example["completion"]], tokenize=False)
+    else:
+        text = "".join(str(example.get(part, "")) for part in ("prompt", "completion", "text"))
+    return len(tokenizer(text[:_TEXT_LIMIT], add_special_tokens=False)["input_ids"]) + 1
 
 
 def _form(example: Example) -> str:

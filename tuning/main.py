@@ -30,7 +30,7 @@ from kaito_ray.api.tuning_args import (
 from kaito_ray.errors import InvalidWorkspace, KaitoRayError
 from tuning import config as training_config
 from tuning import data, deliver, download, model, report
-from tuning.config import TrainingConfig
+from tuning.config import TrainingConfig, fitted
 from tuning.paths import RunDirectory, on_this_machine, run_directory
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,10 @@ def _make(args: TuningArgs, config: TrainingConfig, directory: RunDirectory) -> 
     began = time.time()
     source = _data_directory(args, directory)
     weights = model.directory(args.source)
-    chat = bool(model.tokenizer(weights, config, trust_remote_code=args.trust_remote_code).chat_template)
-    prepared = data.prepare(source, config.dataset, chat=chat)
+    tokenizer = model.tokenizer(weights, config, trust_remote_code=args.trust_remote_code)
+    prepared = data.prepare(source, config.dataset, chat=bool(tokenizer.chat_template))
     data.check_evaluation(config, prepared)
+    config = fitted(config, device=args.device, longest_tokens=data.longest_tokens(prepared, tokenizer))
     data.save(prepared, directory)
 
     # Only now: a cluster is not troubled with data that cannot be used.

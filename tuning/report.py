@@ -56,7 +56,8 @@ def write(args: TuningArgs, config: TrainingConfig, data: Data, directory: RunDi
             "heldOutExamples": len(data.held_out),
         },
         "seconds": round(seconds, 1),
-        "tokens": next((int(entry["num_tokens"]) for entry in reversed(history) if "num_tokens" in entry), None),
+        "trainingSeconds": next((e["train_runtime"] for e in reversed(history) if "train_runtime" in e), None),
+        "tokens": tokens(history),
         "loss": losses,
         "evalLoss": eval_losses,
         "versions": {name: version(name) for name in _LIBRARIES},
@@ -74,6 +75,16 @@ def read(directory: RunDirectory) -> Report:
         data_digest=document["data"]["digest"],
         versions=document["versions"],
     )
+
+
+def tokens(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the tokens that were trained on, over all attempts.
+
+    TRL counts from zero again when a run is resumed: wherever the count falls, an attempt began.
+    """
+    counts = [int(entry["num_tokens"]) for entry in history if "num_tokens" in entry]
+    ends = [now for now, after in zip(counts, [*counts[1:], 0], strict=True) if after < now]
+    return sum(ends) if counts else None
 
 
 def curve(history: Sequence[Mapping[str, Any]], name: str) -> Curve:

@@ -70,11 +70,13 @@ def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
 def _options(spec: TuningSpec, config: dict[str, Any]) -> TuningOptions:
     defaults = TuningOptions()
     rank = (config.get("LoraConfig") or {}).get("r", defaults.rank)
+    # Our own profile packs examples into sequences of this length on a GPU.
+    longest = 2048 if config.get("profile") == "recommended" else defaults.max_tokens
     method: Literal["lora", "qlora"] = "lora" if (spec.method or "").lower() == "lora" else "qlora"
     return TuningOptions(
         method=method,
         batch_size=training_config.training_argument(config, "per_device_train_batch_size", defaults.batch_size),
-        max_tokens=training_config.training_argument(config, "max_length", defaults.max_tokens),
+        max_tokens=training_config.training_argument(config, "max_length", longest),
         rank=rank if isinstance(rank, int) else defaults.rank,
         workers=spec.workers or 1,
     )
