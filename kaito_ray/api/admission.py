@@ -20,11 +20,16 @@ _SPEC: Final = ("resource", "inference", "tuning")
 
 
 def refusals(
-    new: Mapping[str, Any], old: Mapping[str, Any] | None = None, *, presets: Collection[str] = ()
+    new: Mapping[str, Any],
+    old: Mapping[str, Any] | None = None,
+    *,
+    presets: Collection[str] = (),
+    data_allow: Collection[str] = (),
 ) -> list[InvalidWorkspace]:
     """Return every reason to refuse `new`, which replaces `old` where that is given; empty means it is admitted.
 
     `presets` are the known model names in lower case; without them, names of models are not checked.
+    `data_allow` are the hosts and networks that training data may come from though they are private.
 
     A Workspace that is being deleted, or whose spec and annotations did not change, is not judged: rules that came
     later must never stop anybody from removing a finalizer or setting a label.
@@ -36,7 +41,7 @@ def refusals(
         workspace = Workspace.from_wire(new)
     except ValidationError as error:
         return unfilled + _of_validation(error)
-    found = list(_faults(workspace, presets))
+    found = list(_faults(workspace, presets, data_allow))
     if old is not None and (before := _parsed(old)) is not None:
         found += update.faults(workspace, before)
     named = {fault.field for fault in unfilled}
@@ -66,7 +71,7 @@ def warnings(new: Mapping[str, Any], *, retired: Mapping[str, str] | None = None
     return found
 
 
-def _faults(workspace: Workspace, presets: Collection[str]) -> list[InvalidWorkspace]:
+def _faults(workspace: Workspace, presets: Collection[str], data_allow: Collection[str]) -> list[InvalidWorkspace]:
     found: list[InvalidWorkspace] = []
     if problem := syntax.dns_label(workspace.metadata.name):
         found.append(InvalidWorkspace("metadata.name", problem))
@@ -75,7 +80,7 @@ def _faults(workspace: Workspace, presets: Collection[str]) -> list[InvalidWorks
     found += annotation_rules.faults(workspace)
     found += resource.faults(workspace)
     found += inference.faults(workspace, presets)
-    found += tuning.faults(workspace, presets)
+    found += tuning.faults(workspace, presets, data_allow=data_allow)
     return found
 
 

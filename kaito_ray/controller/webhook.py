@@ -41,7 +41,7 @@ def judge(new: Manifest, old: Manifest | None, settings: Settings) -> list[str]:
     Raises:
         kopf.AdmissionError: it is refused; the message has every reason.
     """
-    if faults := refusals(new, old, presets=_preset_names()):
+    if faults := refusals(new, old, presets=_preset_names(), data_allow=settings.data_allow):
         raise kopf.AdmissionError("; ".join(map(str, faults)), code=422)
     # On nodes of one's own an instance type is no more than a wish, and its Event says what became of it.
     clouds = settings.provider != "local" and settings.provisioner != "byo"

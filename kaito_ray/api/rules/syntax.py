@@ -6,7 +6,8 @@ Each function returns what is wrong, in words that end a sentence, or None.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ _IMAGE: Final = re.compile(
     r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"  # repository
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"  # tag, digest
 )
+_HUB_MODEL: Final = re.compile(r"[A-Za-z0-9]([\w.-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9]([\w.-]{0,94}[A-Za-z0-9])?", re.ASCII)
 _INTERNAL_HOSTS: Final = ("localhost", "metadata.google.internal", "metadata.google", "instance-data.ec2.internal")
 
 
@@ -47,6 +49,13 @@ def label(key: str, value: str) -> str | None:
     return None
 
 
+def hub_model(text: str) -> str | None:
+    """Check a hub's `org/model`."""
+    if len(text) <= 193 and _HUB_MODEL.fullmatch(text) and "--" not in text and ".." not in text:
+        return None
+    return f"{text!r} is not a model of a hub; write org/model in letters, digits, '-', '_' and '.'"
+
+
 def image(text: str) -> str | None:
     """Check an OCI image reference."""
     if _IMAGE.fullmatch(text):
@@ -54,10 +63,11 @@ def image(text: str) -> str | None:
     return f"{text!r} is not an image reference; write registry/repository:tag, the repository in lower case"
 
 
-def public_url(text: str) -> str | None:
+def public_url(text: str, *, allow: Collection[str] = ()) -> str | None:
     """Check that a URL is http(s) and does not name loopback, a private network or a metadata service.
 
-    This is the part that needs no network; whoever downloads checks again what the name resolves to.
+    `allow` are hosts and networks that the operator trusts all the same. This is the part that needs no network; whoever
+    downloads checks again what the name resolves to.
     """
     try:
         parts = urlsplit(text)
@@ -66,9 +76,31 @@ def public_url(text: str) -> str | None:
         return f"{text!r} is not a URL"
     if parts.scheme not in ("http", "https") or not host:
         return f"{text!r} is not an http(s) URL"
+    if _allowed(host, allow):
+        return None
     if host in _INTERNAL_HOSTS or host.endswith(".localhost") or _is_internal_address(host):
-        return f"{host} is not a public host; put the data where it can be downloaded from, or use a volume or an image"
+        return (
+            f"{host} is not a public host; put the data where it can be downloaded from, use a volume or an image, or "
+            "have it named in the operator's --data-allow"
+        )
     return None
+
+
+def _allowed(host: str, allow: Collection[str]) -> bool:
+    if host.lower() in {entry.strip().lower() for entry in allow}:
+        return True
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for entry in allow if (network := _network(entry.strip())))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None
 
 
 def _is_internal_address(host: str) -> bool:

@@ -13,8 +13,10 @@ from kaito_ray.errors import InvalidWorkspace
 METHODS: Final = ("lora", "qlora")
 
 
-def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWorkspace]:
-    """Yield what is wrong with `tuning`; `presets` as in `rules.inference`."""
+def faults(
+    workspace: Workspace, presets: Collection[str], *, data_allow: Collection[str] = ()
+) -> Iterator[InvalidWorkspace]:
+    """Yield what is wrong with `tuning`; `presets` as in `rules.inference`, `data_allow` as the operator's setting."""
     spec = workspace.tuning
     if spec is None:
         return
@@ -26,7 +28,7 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
         yield InvalidWorkspace("tuning.method", f"{spec.method or 'nothing'!r} is no method; use lora or qlora")
     if spec.config is not None and (problem := syntax.dns_subdomain(spec.config)):
         yield InvalidWorkspace("tuning.config", problem)
-    yield from _input_faults(spec.input)
+    yield from _input_faults(spec.input, data_allow)
     yield from _output_faults(spec.output)
     if workspace.resource.count > 1:
         yield InvalidWorkspace("resource.count", "tuning uses one node; remove it, and set tuning.workers for more")
@@ -34,7 +36,7 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
         yield InvalidWorkspace("resource.partition", "tuning uses whole GPUs; remove it")
 
 
-def _input_faults(source: DataSource | None) -> Iterator[InvalidWorkspace]:
+def _input_faults(source: DataSource | None, data_allow: Collection[str]) -> Iterator[InvalidWorkspace]:
     if source is None:
         yield InvalidWorkspace("tuning.input", "say where the data are: exactly one of urls, image and volumeSource")
         return
@@ -43,7 +45,7 @@ def _input_faults(source: DataSource | None) -> Iterator[InvalidWorkspace]:
     if sum(map(bool, (source.urls, source.image, source.volume_source))) != 1:
         yield InvalidWorkspace("tuning.input", "set exactly one of urls, image and volumeSource")
     for index, url in enumerate(source.urls):
-        if problem := syntax.public_url(url):
+        if problem := syntax.public_url(url, allow=data_allow):
             yield InvalidWorkspace(f"tuning.input.urls[{index}]", problem)
     if source.image and (problem := syntax.image(source.image)):
         yield InvalidWorkspace("tuning.input.image", problem)

@@ -142,6 +142,19 @@ def test_a_dataset_url_may_not_reach_inside(url: str) -> None:
     assert fields(tuning(input={"urls": [url]})) == ["tuning.input.urls[0]"]
 
 
+@pytest.mark.parametrize(
+    ("allow", "refused"),
+    [
+        pytest.param(["10.1.0.0/16"], [], id="its network is trusted"),
+        pytest.param(["10.1.2.3"], [], id="the host itself is trusted"),
+        pytest.param(["10.2.0.0/16", "data.lan"], ["tuning.input.urls[0]"], id="others are trusted"),
+    ],
+)
+def test_a_private_host_that_the_operator_trusts_is_admitted(allow: list[str], refused: list[str]) -> None:
+    manifest = tuning(input={"urls": ["http://10.1.2.3/data.parquet"]})
+    assert [fault.field for fault in refusals(manifest, presets=PRESETS, data_allow=allow)] == refused
+
+
 def test_all_faults_are_told_at_once() -> None:
     bad = workspace(metadata={"name": "A"}, resource={"preferredNodes": ["n"]}, inference={"preset": {"name": "x"}})
     assert fields(bad) == ["metadata.name", "resource.preferredNodes", "inference.preset.name"]

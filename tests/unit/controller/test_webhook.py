@@ -6,7 +6,7 @@ import pytest
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.webhook import configuration, judge, publish
 from kaito_ray.kube.cluster import VALIDATING_WEBHOOKS
-from kaito_ray.testing.builders import workspace
+from kaito_ray.testing.builders import TUNING, merged, workspace
 from kaito_ray.testing.fake_cluster import FakeCluster
 
 CLIENT = {"url": "https://127.0.0.1:1/workspace", "caBundle": "eA=="}
@@ -45,3 +45,11 @@ def test_a_retired_type_is_a_warning_where_types_are_a_clouds() -> None:
 
 def test_every_alias_of_a_preset_is_known() -> None:
     assert judge(workspace(inference={"preset": {"name": "HuggingFaceTB/SmolLM2-135M-Instruct"}}), None, LOCAL) == []
+
+
+def test_the_operators_setting_for_private_data_holds_at_admission() -> None:
+    tuning = merged(TUNING, {"input": {"urls": ["http://127.0.0.1:8000/data.parquet"]}})
+    manifest = workspace(inference=None, tuning=tuning)
+    with pytest.raises(kopf.AdmissionError, match="--data-allow"):
+        judge(manifest, None, LOCAL)
+    assert judge(manifest, None, Settings(provider="local", data_allow=("127.0.0.1",))) == []
