@@ -8,7 +8,8 @@ job needs no right on any Kubernetes object, and the last lines outlive the trai
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -99,17 +100,21 @@ class TuningProgress(ApiModel):
         return json.dumps({_PROGRESS_KEY: self.to_wire()}, separators=(",", ":"))
 
 
-def last_progress(lines: Iterable[str]) -> TuningProgress | None:
-    """Return the last progress among the lines of a job's log; None where there is none, or of a form we do not know."""
-    found = None
+def progress(lines: Iterable[str]) -> Iterator[TuningProgress]:
+    """Yield every progress among the lines of a job's log; lines of a form that we do not know are skipped."""
     for line in lines:
         if line.startswith(f'{{"{_PROGRESS_KEY}"'):
             try:
-                found = TuningProgress.from_wire(json.loads(line)[_PROGRESS_KEY])
+                yield TuningProgress.from_wire(json.loads(line)[_PROGRESS_KEY])
             except (ValueError, ValidationError):
                 # A line cut in half, or a newer job's words: the one before it still holds.
                 continue
-    return found
+
+
+def last_progress(lines: Iterable[str]) -> TuningProgress | None:
+    """Return the last progress among the lines; None where there is none."""
+    newest = deque(progress(lines), maxlen=1)
+    return newest[0] if newest else None
 
 
 class TuningFailure(ApiModel):

@@ -40,12 +40,15 @@ def logs(
     kubeconfig: KubeconfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Print the logs of a Workspace's pods, as kubectl does."""
+    """Print the logs of a Workspace's pods, as kubectl does; of one that tunes, what its job prints."""
     if component is not None:
         raise typer.Exit(_run(_tail(log_file(home, component), lines=tail, follow=follow)))
     target = connection.find(kubeconfig=kubeconfig, home=home, namespace=namespace)
     found = connection.ask(target, lambda cluster: cluster.list(WORKSPACES, target.namespace))
-    name = workspaces.pick(found, workspace)["metadata"]["name"]
+    meant = workspaces.pick(found, workspace)
+    name = meant["metadata"]["name"]
+    if "tuning" in meant and _job_told(target, name, lines=tail, follow=follow):
+        return
     words = target.kubectl(
         "logs",
         f"--selector={names.WORKSPACE_LABEL}={name}",
@@ -68,6 +71,21 @@ def log_file(home: Path | None, component: Component) -> Path:
     if not path.is_file():
         raise UserError(f"there is no {path}: the control plane was never started there; `kaito-ray up --detach` does")
     return path
+
+
+def _job_told(target: connection.Target, name: str, *, lines: int, follow: bool) -> bool:
+    """Print the log of a tuning job; return whether Ray had one to give."""
+    from kaito_ray.cli import job_log
+
+    printed, _ = connection.ask(target, lambda cluster: job_log.read(cluster, target.namespace, name))
+    if printed is None:
+        return False
+    shown = printed if lines < 0 else printed[len(printed) - min(lines, len(printed)) :]
+    print(*shown, sep="\n", flush=True)
+    if follow:
+        for line in job_log.follow(target, name, after=len(printed)):
+            print(line, flush=True)
+    return True
 
 
 def _tail(path: Path, *, lines: int, follow: bool) -> list[str]:

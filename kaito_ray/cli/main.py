@@ -23,6 +23,7 @@ from kaito_ray.cli import (
     quickstart,
     render,
     status,
+    tune,
     up,
     version,
 )
@@ -72,6 +73,7 @@ app.command(rich_help_panel=MODELS)(chat.chat)
 app.command(rich_help_panel=MODELS)(endpoint.endpoint)
 app.command(rich_help_panel=MODELS)(dashboard.dashboard)
 app.command(rich_help_panel=MODELS)(logs.logs)
+app.add_typer(tune.app, name="tune", rich_help_panel=MODELS)
 app.add_typer(presets.app, name="presets", rich_help_panel=MANIFESTS)
 app.command(rich_help_panel=MANIFESTS)(plan.plan)
 app.command(rich_help_panel=MANIFESTS)(render.render)

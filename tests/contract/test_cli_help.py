@@ -30,6 +30,7 @@ COMMANDS = [
     "render",
     "doctor",
     "version",
+    "tune watch",
     "presets list",
     "presets show",
 ]
