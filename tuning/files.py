@@ -155,3 +155,5 @@ _READERS: Final[Mapping[str, Callable[[Path], Iterator[Row]]]] = {
     ".parquet": _parquet,
     ".arrow": _arrow,
 }
+EXTENSIONS: Final = frozenset(_READERS)
+"""Of the files that we read."""

@@ -29,7 +29,7 @@ from kaito_ray.api.tuning_args import (
 )
 from kaito_ray.errors import InvalidWorkspace, KaitoRayError
 from tuning import config as training_config
-from tuning import data, deliver, download, model, report
+from tuning import data, data_image, deliver, download, model, report
 from tuning.config import TrainingConfig, fitted
 from tuning.paths import RunDirectory, on_this_machine, run_directory
 
@@ -116,12 +116,15 @@ def _data_directory(args: TuningArgs, directory: RunDirectory) -> Path:
     if args.input.urls:
         allowed = [host for host in os.environ.get(ALLOW_VARIABLE, "").split(",") if host]
         return download.fetch(args.input.urls, directory.downloads, allow=allowed)
+    if args.input.image:
+        credentials = [on_this_machine(path) for path in args.input.credentials]
+        return data_image.fetch(args.input.image, directory.image_data, credentials)
     if args.input.directory:
         there = on_this_machine(args.input.directory)
         if there.is_dir():
             return there
         raise InvalidWorkspace("tuning.input", f"there is no directory {args.input.directory!r} in the job's container")
-    raise InvalidWorkspace("tuning.input", "name urls or a volume with data")
+    raise InvalidWorkspace("tuning.input", "name urls, an image or a volume with data")
 
 
 if __name__ == "__main__":

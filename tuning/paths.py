@@ -43,6 +43,11 @@ class RunDirectory:
         return self.root / "downloads"
 
     @property
+    def image_data(self) -> Path:
+        """Data out of an image; it appears whole."""
+        return self.root / "image-data"
+
+    @property
     def train(self) -> Path:
         """Examples to learn from, as `datasets` keeps them."""
         return self.root / "data" / "train"
@@ -78,6 +83,14 @@ def run_directory(args: TuningArgs) -> RunDirectory:
 
     Where the adapter goes, how many work on it and whether to resume do not make it another run.
     """
-    same = args.model_copy(update={"output": None, "workers": 1, "resume": True, "credentials": None})
+    same = args.model_copy(
+        update={
+            "input": args.input.model_copy(update={"credentials": ()}),
+            "output": None,
+            "workers": 1,
+            "resume": True,
+            "credentials": None,
+        }
+    )
     name = f"{fitted(args.workspace, 40)}-{short_hash(same.model_dump_json())}"
     return RunDirectory(on_this_machine(args.work_directory) / name)

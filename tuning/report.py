@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Final
 
 from kaito_ray.api.status import TuningStatus
@@ -83,7 +84,7 @@ def tokens(history: Sequence[Mapping[str, Any]]) -> int | None:
     TRL counts from zero again when a run is resumed: wherever the count falls, an attempt began.
     """
     counts = [int(entry["num_tokens"]) for entry in history if "num_tokens" in entry]
-    ends = [now for now, after in zip(counts, [*counts[1:], 0], strict=True) if after < now]
+    ends = [now for now, after in pairwise([*counts, 0]) if after < now]
     return sum(ends) if counts else None
 
 

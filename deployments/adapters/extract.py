@@ -21,8 +21,8 @@ from typing import IO, Any, Final, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from deployments.adapters.registry import Layer
 from kaito_ray.errors import AdapterRefused
+from kaito_ray.registry.client import Layer
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"

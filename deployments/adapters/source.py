@@ -18,10 +18,10 @@ import httpx
 
 from deployments.adapters.cache import Cache, Entry
 from deployments.adapters.extract import CONFIG, WEIGHTS, Limits, Unpacker, adapter_folder, weights_name
-from deployments.adapters.registry import Image, Registry
 from kaito_ray.api.app_args import MOUNT_ROOT, REGISTRY_MOUNT, UserAdapter
 from kaito_ray.errors import AdapterRefused, TransientError
 from kaito_ray.registry import reference
+from kaito_ray.registry.client import Image, Registry
 from kaito_ray.registry.keyring import Keyring
 
 Progress = Callable[[int, int], None]

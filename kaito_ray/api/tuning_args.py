@@ -29,6 +29,8 @@ DATA_MOUNT: Final = "/mnt/data"
 """Where a volume with training data is mounted."""
 WORK_MOUNT: Final = "/mnt/tuning"
 """Checkpoints, prepared data and the finished adapter until it is delivered."""
+PULL_MOUNT: Final = "/mnt/data-registry"
+"""Where credentials for an image with training data are mounted, each Secret in a directory of its own."""
 OUTPUT_MOUNT: Final = "/mnt/output"
 """Where a volume for the adapter is mounted."""
 
@@ -37,10 +39,14 @@ _FAILURE_KEY: Final = "tuningFailure"
 
 
 class TuningInput(ApiModel):
-    """Where the data comes from: exactly one field is set."""
+    """Where the data comes from: exactly one of urls, image and directory is set."""
 
     urls: tuple[str, ...] = ()
     """Files by http(s)."""
+    image: str | None = None
+    """OCI image with files below `data/`."""
+    credentials: tuple[str, ...] = ()
+    """Directories with docker config JSON files for that pull, one for each Secret."""
     directory: str | None = None
     """A mounted directory."""
 

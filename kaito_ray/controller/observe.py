@@ -164,9 +164,9 @@ async def _tuned(cluster: Cluster, workspace: Workspace) -> Tuned:
 
 async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:
     named: Iterable[str] = pull_secrets(workspace.inference) if workspace.inference else ()
-    output = workspace.tuning.output if workspace.tuning else None
-    if output and output.image_push_secret:
-        named = (output.image_push_secret,)
+    if (spec := workspace.tuning) is not None:
+        push = spec.output.image_push_secret if spec.output else None
+        named = (*(spec.input.image_pull_secrets if spec.input else ()), *((push,) if push else ()))
     found = {name: await cluster.get(SECRETS, name, workspace.metadata.namespace) for name in named}
     return {name: secret for name, secret in found.items() if secret is not None}
 

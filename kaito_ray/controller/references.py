@@ -42,6 +42,7 @@ class References:
                 named |= {("Secret", name) for name in source.get("imagePullSecrets") or ()}
                 if source.get("workspace"):
                     named.add(("Workspace", source["workspace"]))
+            named |= {("Secret", name) for name in (spec.get("input") or {}).get("imagePullSecrets") or ()}
             if push := (spec.get("output") or {}).get("imagePushSecret"):
                 named.add(("Secret", push))
             self._named[key] = frozenset(named)

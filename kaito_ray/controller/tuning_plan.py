@@ -45,7 +45,7 @@ def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
         raise InvalidWorkspace(_PRESET, "name the model to tune")
     preset = find(spec.preset.name, _PRESET + ".name")
     _require_access(preset, spec)
-    _require_secret(spec, seen)
+    _require_secrets(spec, seen)
     config = _config(spec, seen)
     offered = offer(workspace.resource, seen.nodes, settings)
     options = _options(spec, config)
@@ -109,11 +109,13 @@ def _config(spec: TuningSpec, seen: Observed) -> dict[str, Any]:
     return training_config.parse(seen.config)
 
 
-def _require_secret(spec: TuningSpec, seen: Observed) -> None:
-    name = spec.output.image_push_secret if spec.output else None
-    if name and name not in seen.pull_secrets:
-        field = "tuning.output.imagePushSecret"
-        raise SecretMissing(field, f"there is no Secret {name} in this namespace; create it")
+def _require_secrets(spec: TuningSpec, seen: Observed) -> None:
+    named = [("tuning.input.imagePullSecrets", name) for name in (spec.input.image_pull_secrets if spec.input else ())]
+    if spec.output and spec.output.image_push_secret:
+        named.append(("tuning.output.imagePushSecret", spec.output.image_push_secret))
+    for field, name in named:
+        if name not in seen.pull_secrets:
+            raise SecretMissing(field, f"there is no Secret {name} in this namespace; create it")
 
 
 def _require_access(preset: ModelPreset, spec: TuningSpec) -> None:

@@ -18,11 +18,6 @@ def _scales(workspace: Workspace) -> bool:
 
 ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
     (
-        "tuning.input.image",
-        lambda w: bool(w.tuning and w.tuning.input and w.tuning.input.image),
-        "give the data by urls or volumeSource",
-    ),
-    (
         "inference.template",
         lambda w: bool(w.inference and w.inference.template is not None),
         "name a model by inference.preset instead",

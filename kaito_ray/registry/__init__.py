@@ -1,1 +1,1 @@
-"""What pulling and pushing share: image references, credentials, and the answers to a registry's challenges."""
+"""Image registries: references, credentials, the answers to challenges, and pulling."""

@@ -18,6 +18,7 @@ from kaito_ray.api.tuning_args import (
     DATA_MOUNT,
     ENTRYPOINT,
     OUTPUT_MOUNT,
+    PULL_MOUNT,
     WORK_MOUNT,
     TuningArgs,
     TuningInput,
@@ -139,7 +140,16 @@ def tuning_args(inputs: TuningInputs) -> TuningArgs:
 def _input(spec: TuningSpec) -> TuningInput:
     if spec.input and spec.input.urls:
         return TuningInput(urls=spec.input.urls)
+    if spec.input and spec.input.image:
+        mounts = tuple(path for path, _ in _pull_mounts(spec))
+        return TuningInput(image=spec.input.image, credentials=mounts)
     return TuningInput(directory=DATA_MOUNT)
+
+
+def _pull_mounts(spec: TuningSpec) -> list[tuple[str, str]]:
+    """Return where each Secret for the pull of the data is mounted, with its name."""
+    secrets = spec.input.image_pull_secrets if spec.input and spec.input.image else ()
+    return [(f"{PULL_MOUNT}/{index}", name) for index, name in enumerate(secrets)]
 
 
 def _output(inputs: TuningInputs) -> TuningOutput:
@@ -190,6 +200,8 @@ def _volumes(inputs: TuningInputs) -> list[tuple[Manifest, Manifest]]:
     if spec.output and spec.output.image_push_secret:
         secret = {"secret": {"secretName": spec.output.image_push_secret}}
         found.append(_volume("registry", REGISTRY_MOUNT, secret, read_only=True))
+    for index, (path, name) in enumerate(_pull_mounts(spec)):
+        found.append(_volume(f"pull-{index}", path, {"secret": {"secretName": name}}, read_only=True))
     return found
 
 

@@ -212,7 +212,11 @@ async def test_a_config_map_of_another_form_is_refused(text: str | None, words: 
     [
         pytest.param({"secret": False}, "SecretNotFound", id="a push secret that is not there"),
         pytest.param({"config": "gone"}, "ConfigMapNotFound", id="a ConfigMap that is not there"),
-        pytest.param({"input": {"urls": None, "image": "r.example.com/d:1"}}, "NotYetSupported", id="data in an image"),
+        pytest.param(
+            {"input": {"urls": None, "image": "r.example.com/d:1", "imagePullSecrets": ["gone"]}},
+            "SecretNotFound",
+            id="a pull secret that is not there",
+        ),
     ],
 )
 async def test_refused_before_anything_is_made(given: dict[str, Any], reason: str) -> None:
@@ -221,6 +225,21 @@ async def test_refused_before_anything_is_made(given: dict[str, Any], reason: st
     assert condition(seen, "JobStarted")["reason"] == reason
     assert await stage.cluster.list(RAY_JOBS) == []
     assert await stage.cluster.list(NODE_POOLS) == []
+
+
+async def test_data_in_an_image_is_pulled_with_its_secrets() -> None:
+    stage = Stage()
+    await stage.cluster.create(SECRETS, _named("Secret", "pull"))
+    await stage.given(input={"urls": None, "image": "r.example.com/d:1", "imagePullSecrets": ["pull"]})
+    await stage.reconciled()
+    args = await stage.args()
+    assert (args.input.image, args.input.credentials) == ("r.example.com/d:1", ("/mnt/data-registry/0",))
+    job = await stage.cluster.get(RAY_JOBS, "smol", "default")
+    assert job is not None
+    pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert {"name": "pull-0", "secret": {"secretName": "pull"}} in pod["volumes"]
+    mount = {"name": "pull-0", "mountPath": "/mnt/data-registry/0", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
 
 
 async def test_private_data_sources_are_the_operators_to_allow() -> None:

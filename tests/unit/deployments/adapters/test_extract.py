@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from deployments.adapters.extract import Limits, Unpacker, adapter_folder, weights_name
-from deployments.adapters.registry import Layer
 from kaito_ray.errors import AdapterRefused
+from kaito_ray.registry.client import Layer
 from tests import adapters
 
 TITLE = "org.opencontainers.image.title"

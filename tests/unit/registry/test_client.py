@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.adapters.registry import Layer, Registry
 from kaito_ray.errors import AdapterRefused, ImageNotFound, RegistryDenied, RegistryUnavailable
+from kaito_ray.registry.client import Layer, Registry
 from kaito_ray.registry.keyring import Keyring
 from kaito_ray.registry.reference import parse
 from tests import adapters
