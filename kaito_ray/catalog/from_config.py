@@ -53,26 +53,28 @@ _DTYPES: Final[dict[str, Dtype]] = {"bfloat16": "bfloat16", "float16": "float16"
 
 
 def preset_of(
-    hub: str,
+    source: ModelSource,
     config: Config,
     *,
     weights_bytes: int,
-    revision: str | None = None,
     gated: bool = False,
+    license: str = "unknown",
     field: str = "inference.preset.name",
 ) -> ModelPreset:
     """Return a preset for a model that is in no catalog; `weights_bytes` is the sum of its weight files.
+
+    It is named after the last part of its hub name or of its directory, in lower case.
 
     Raises:
         InvalidWorkspace: config.json lacks a dimension, named in the message; `field` is what named the model.
     """
     text = _text(config)
-    name = hub.rsplit("/", 1)[-1].lower()
+    name = (source.hub or source.local_dir or "").rstrip("/").rsplit("/", 1)[-1].lower()
     shape = shape_of(config, field=field)
     return ModelPreset(
         name=name,
-        source=ModelSource(hub=hub, revision=revision),
-        license="unknown",
+        source=source,
+        license=license,
         gated=gated,
         shape=shape,
         weights_bytes=weights_bytes,
@@ -82,6 +84,7 @@ def preset_of(
         quantization=_quantization(config),
         tool_call_parser=tool_call_parser(name, shape.architecture),
         reasoning_parser=reasoning_parser(name, shape.architecture),
+        tuning=_quantization(config) is None,
     )
 
 

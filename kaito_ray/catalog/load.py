@@ -52,6 +52,12 @@ def find(name: str, field: str = "inference.preset.name") -> ModelPreset:
 
 
 @cache
+def variants(name: str) -> tuple[ModelPreset, ...]:
+    """Return the presets whose names go on where that one ends: `qwen3.6-35b-a3b` has `qwen3.6-35b-a3b-fp8`."""
+    return tuple(_load(path) for path in sorted(presets_dir().glob(f"{name}-*.yaml")))
+
+
+@cache
 def _by_any_name() -> Mapping[str, ModelPreset]:
     return {alias: preset for preset in presets().values() for alias in preset.names}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kaito_ray.cli import manifests, offers
+from kaito_ray.cli import manifests, offers, own_model
 
 if TYPE_CHECKING:
     from kaito_ray.controller.observe import Observed
@@ -53,6 +53,7 @@ def foresee(
     """
     from kaito_ray.controller.observe import Observed
     from kaito_ray.controller.planning import plan
+    from kaito_ray.controller.served_model import at_its_commit
     from kaito_ray.controller.settings import Settings
 
     if gpu:
@@ -60,11 +61,13 @@ def foresee(
         provider = provider or (Provider.LOCAL if gpu == offers.LOCAL else None)
     workspace = manifests.admitted(manifest)
     provider = provider or _provider_of(workspace.resource.instance_type)
+    model = own_model.of_workspace(workspace.preset, "inference.preset.name")
     config = workspace.inference.config if workspace.inference else None
     config_map = config_maps.get(config) if config else None
     seen = Observed(
-        workspace=workspace,
+        workspace=at_its_commit(workspace, model),
         manifest=dict(manifest),
+        model=model,
         config=dict(config_map) if config_map else None,
         nodes=(offers.this_node(),) if provider is Provider.LOCAL else (),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from kaito_ray.errors import UserError
 
 if TYPE_CHECKING:
     from kaito_ray.catalog.gpus import Machine
+    from kaito_ray.estimator.options import ServingOptions
 
 LOCAL: Final = "local"
 
@@ -34,8 +36,30 @@ def named(instance_type: str) -> Machine:
         return current(found)
     known = {m.instance_type.lower(): m.instance_type for m in machines()}
     near = [known[n] for n in get_close_matches(instance_type.lower(), known, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"use {LOCAL!r}, or one of docs/machines.md"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"use {LOCAL!r}, a GPU such as A100, or one of docs/machines.md"
+    )
     raise UnknownMachine(f"--gpu: no instance type is named {instance_type!r}; {hint}")
+
+
+def of_gpu(name: str) -> tuple[Machine, ...]:
+    """Return the current machines with that GPU: `A100`, `NVIDIA A100`, `H200`; empty where none is called so."""
+    from kaito_ray.catalog.gpus import machines
+
+    def called(machine: Machine) -> set[str]:
+        model = (machine.gpu_model or "").lower()
+        return {model, model.rpartition(" ")[2]} if model else set()
+
+    return tuple(m for m in machines() if name.lower() in called(m) and not m.retired)
+
+
+def on(machine: Machine, options: ServingOptions) -> ServingOptions:
+    """Return the options with the engine image that runs on that machine: for AMD's there is one in plans only."""
+    from kaito_ray.estimator.options import ROCM
+
+    return replace(options, image=ROCM) if machine.vendor == ROCM.vendor else options
 
 
 def of_provider(provider: str) -> tuple[Machine, ...]:

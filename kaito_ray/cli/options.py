@@ -58,6 +58,6 @@ GpuOption = Annotated[
         "--gpu",
         metavar="INSTANCE",
         show_default="the manifest's, else this machine",
-        help="An instance type; `local` is this machine.",
+        help="An instance type, or a GPU such as A100; `local` is this machine.",
     ),
 ]

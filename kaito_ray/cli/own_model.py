@@ -1,33 +1,70 @@
-"""A model in a directory of one's own, as it is downloaded from a hub: config.json and weights."""
+"""A model by any name that a person may have for it: a preset, a directory, or `org/model` of the hub."""
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaito_ray.errors import UserError
+from kaito_ray.errors import InvalidWorkspace, KaitoRayError, UserError
 
 if TYPE_CHECKING:
+    from kaito_ray.api.workspace import PresetSpec
     from kaito_ray.catalog.models import ModelPreset
 
 
-def in_directory(folder: Path) -> ModelPreset:
-    """Return a preset for the model in that directory; its weights are the safetensors files, or else the .bin ones.
+class ModelUnknown(UserError):
+    """The model is in no catalog, and nothing could be read of it; the message says why, and what to do."""
+
+    reason = "ModelUnavailable"
+
+
+def model_named(name: str, field: str) -> ModelPreset:
+    """Return the model of a preset's name, of a directory with config.json and weights, or of the hub.
 
     Raises:
-        UserError: there is no readable config.json, or no weights.
+        UserError: there is none, or it cannot be read; `field` is named in the message.
     """
-    from kaito_ray.catalog.from_config import preset_of
+    from kaito_ray.catalog.load import find
+    from kaito_ray.controller.models import is_foreign, preset_from
+    from kaito_ray.weights import facts
 
-    config = folder / "config.json"
+    folder = Path(name)
+    if folder.is_dir():
+        try:
+            return preset_from(facts.of_directory(folder), field)
+        except InvalidWorkspace:
+            raise
+        except KaitoRayError as error:
+            raise ModelUnknown(f"{field}: {error}") from error
+    return of_hub(name, None, field) if is_foreign(name) else find(name, field)
+
+
+def of_workspace(preset: PresetSpec | None, field: str) -> ModelPreset | None:
+    """Return the model of a Workspace where the catalog lacks it, as the operator would fetch it; else None."""
+    from kaito_ray.controller.models import is_foreign
+
+    if preset is None or not is_foreign(preset.name):
+        return None
+    return of_hub(preset.name, preset.revision, field)
+
+
+def of_hub(repository: str, revision: str | None, field: str) -> ModelPreset:
+    """Return a model of the hub, or of the mirror that HF_ENDPOINT names; HF_TOKEN opens gated ones.
+
+    Raises:
+        UserError: the hub cannot be reached, does not have it, or does not let us read it.
+    """
+    from kaito_ray.api.rules.syntax import hub_model
+    from kaito_ray.controller.models import in_words, preset_from
+    from kaito_ray.weights import facts
+
+    if problem := hub_model(repository):
+        raise InvalidWorkspace(field, problem)
     try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--model: {config} cannot be read: {error}") from error
-    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) or sum(
-        f.stat().st_size for f in folder.glob("*.bin")
-    )
-    if not weights:
-        raise UserError(f"--model: {folder} holds no *.safetensors and no *.bin; download the weights too")
-    return preset_of(folder.resolve().name, found, weights_bytes=weights, field="--model")
+        found = facts.of_hub(repository, revision, token=os.environ.get("HF_TOKEN"))
+        return preset_from(found, field)
+    except InvalidWorkspace:
+        raise
+    except KaitoRayError as error:
+        raise ModelUnknown(f"{field}: {in_words(error, repository)}") from error

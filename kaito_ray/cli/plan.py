@@ -27,7 +27,7 @@ def plan(
             "--model",
             "-m",
             metavar="NAME",
-            help="A preset, or a directory with config.json and weights, instead of a file.",
+            help="A preset, a hub's org/model, or a directory with config.json and weights, instead of a file.",
         ),
     ] = None,
     gpu: GpuOption = None,
@@ -67,35 +67,41 @@ def plan(
         raise UserError("--prices: only with --provider, whose machines it prices")
     if filename:
         plans: Sequence[ServingPlan] = [_of_file(filename, gpu)]
+        left_out: Sequence[str] = ()
     else:
-        plans = _of_model(model or "", gpu=gpu, provider=provider, context=context, prices=prices)
+        plans, left_out = _of_model(model or "", gpu=gpu, provider=provider, context=context, prices=prices)
     if output is Output.JSON:
         print_json([p.to_status().to_wire() for p in plans])
-    elif provider:
+        return
+    if len(plans) > 1:
         print_table(COLUMNS, (_row(p) for p in plans))
-    else:
-        print("\n".join(_lines(plans[0])))
+        print()
+    print("\n".join(_lines(plans[0])))
+    if left_out:
+        print("\n".join(["left out", *(f"  - {line}" for line in left_out)]))
 
 
 def _of_model(
     model: str, *, gpu: str | None, provider: str | None, context: int | None, prices: Path | None
-) -> Sequence[ServingPlan]:
+) -> tuple[Sequence[ServingPlan], Sequence[str]]:
+    """Return the plans, the best first, and why machines that were compared are not among them."""
     from kaito_ray.catalog.gpus import with_prices
-    from kaito_ray.catalog.load import find
     from kaito_ray.cli import offers
-    from kaito_ray.cli.own_model import in_directory
-    from kaito_ray.estimator.plan import ServingOptions, compare, plan_serving
+    from kaito_ray.cli.own_model import model_named
+    from kaito_ray.estimator.plan import ServingOptions, explained, left_out, plan_serving
 
-    folder = Path(model)
-    preset = in_directory(folder) if folder.is_dir() else find(model, field="--model")
+    preset = model_named(model, "--model")
     options = ServingOptions(context_length_tokens=context)
-    if provider:
-        offered = offers.of_provider(provider)
-        return compare(preset, with_prices(offered, read_prices(prices)) if prices else offered, options)
+    offered = offers.of_provider(provider) if provider else offers.of_gpu(gpu) if gpu else ()
+    if offered:
+        priced = with_prices(offered, read_prices(prices)) if prices else offered
+        if not provider:
+            options = offers.on(priced[0], options)
+        return explained(preset, priced, options), left_out(preset, priced, options)
     machine = offers.named(gpu or offers.LOCAL)
-    found = plan_serving(preset, machine, options)
+    found = plan_serving(preset, machine, offers.on(machine, options))
     replaced = gpu is not None and gpu.lower() != machine.instance_type.lower()
-    return [replace(found, requested_instance_type=gpu) if replaced else found]
+    return [replace(found, requested_instance_type=gpu) if replaced else found], ()
 
 
 def read_prices(path: Path) -> dict[str, float]:

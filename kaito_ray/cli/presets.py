@@ -40,14 +40,16 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(autocompletion=_names, help="Name, alias, or the hub's `org/model`.")],
+    name: Annotated[
+        str, typer.Argument(autocompletion=_names, help="Name, alias, any `org/model` of the hub, or a directory.")
+    ],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print all that is known about a model, as YAML."""
-    from kaito_ray.catalog.load import find
     from kaito_ray.cli.console import print_json, print_yaml
+    from kaito_ray.cli.own_model import model_named
 
-    preset = find(name, field="NAME")
+    preset = model_named(name, "NAME")
     if output is Output.JSON:
         print_json(preset.to_wire())
     else:

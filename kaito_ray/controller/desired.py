@@ -18,6 +18,7 @@ import yaml
 
 from kaito_ray.api import names
 from kaito_ray.controller.observe import Child, Observed, child_names
+from kaito_ray.controller.served_model import model_mark
 from kaito_ray.errors import ManagedByKaito, NameTaken
 from kaito_ray.kube.cluster import NODE_POOLS, Manifest
 from kaito_ray.render import adapters
@@ -44,6 +45,7 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
     live = seen.ray_service
     serving = _pinned(rayservice(inputs), live, _inputs_hash(inputs))
+    serving = annotated(serving, model_mark(seen.manifest, seen.model))
     wanted[serving["kind"], serving["metadata"]["name"]] = serving
     children = child_names(workspace.metadata.namespace, workspace.metadata.name)
     return {child: wanted[key] for child in children if (key := (child[0].kind, child[1])) in wanted}
@@ -113,11 +115,12 @@ def updated(wanted: Manifest, live: Manifest) -> Manifest:
 
 def _stamped(manifest: Manifest) -> Manifest:
     written = json.dumps({key: manifest.get(key) for key in _WRITTEN}, sort_keys=True)
-    return _annotated(manifest, {APPLIED: names.short_hash(written)})
+    return annotated(manifest, {APPLIED: names.short_hash(written)})
 
 
-def _annotated(manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
-    meta = {**manifest["metadata"], "annotations": {**manifest["metadata"].get("annotations", {}), **annotations}}
+def annotated(manifest: Manifest, more: Mapping[str, str]) -> Manifest:
+    """Return the manifest with these annotations too."""
+    meta = {**manifest["metadata"], "annotations": {**manifest["metadata"].get("annotations", {}), **more}}
     return {**manifest, "metadata": meta}
 
 
@@ -127,7 +130,7 @@ def _pinned(wanted: Manifest, live: Manifest | None, inputs: str) -> Manifest:
     if live is not None and marks.get(INPUTS) == inputs and (applied := _applied(live)) is not None:
         spec = {**applied, "serveConfigV2": _with_user_config(applied["serveConfigV2"], spec["serveConfigV2"])}
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    return _annotated({**wanted, "spec": spec}, {APPLIED: text, INPUTS: inputs})
+    return annotated({**wanted, "spec": spec}, {APPLIED: text, INPUTS: inputs})
 
 
 def _applied(live: Manifest) -> Manifest | None:

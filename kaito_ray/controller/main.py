@@ -14,6 +14,7 @@ from kaito_ray import __version__
 from kaito_ray.controller.handlers import Watches, custom_kinds, kopf_settings, on_stop, registry
 from kaito_ray.controller.late_kinds import appearance
 from kaito_ray.controller.leader import Candidate
+from kaito_ray.controller.models import FetchedModels, fetch_with
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.replicas import HttpReplicas
 from kaito_ray.controller.settings import Settings, from_arguments
@@ -27,8 +28,9 @@ async def run(settings: Settings) -> None:
     """Run until the process is told to stop (SIGTERM, SIGINT), or must be started again to watch a new kind."""
     cluster = KubernetesCluster(settings.kubeconfig)
     queue = WorkQueue()
+    models = FetchedModels(queue.add, fetch=fetch_with(settings.hub_endpoint, settings.models_dir))
     candidate = Candidate(cluster, settings)
-    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), queue, settings)))
+    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), models, queue, settings)))
     handlers = registry(Watches(queue), settings)
     on_stop(leading, handlers)
     watching = asyncio.ensure_future(
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, set up logging, and run."""
     settings = from_arguments(sys.argv[1:] if arguments is None else arguments)
     kopf.configure(log_format=kopf.LogFormat.FULL if sys.stderr.isatty() else kopf.LogFormat.JSON)
-    for noisy in ("kopf", "aiohttp.access"):
+    for noisy in ("kopf", "aiohttp.access", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # A refused manifest is an answer to its author, not an error of the operator.
     logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)

@@ -13,7 +13,9 @@ from kaito_ray.api import names
 from kaito_ray.api.status import AdapterStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
+from kaito_ray.controller.models import Models
 from kaito_ray.controller.replicas import Replicas
+from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.tuned import Tuned, resolved, tuned_names
 from kaito_ray.kube.cluster import (
@@ -49,6 +51,8 @@ class Observed:
     """The Workspace as it was read."""
     children: Mapping[Child, Manifest] = field(default_factory=dict)
     """Those children that exist."""
+    model: Found | None = None
+    """The model that the Workspace names where the catalog lacks it, or why it cannot be had."""
     config: Manifest | None = None
     """The ConfigMap of `inference.config` or `tuning.config`, if it is named and exists."""
     pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
@@ -114,6 +118,7 @@ async def observe(
     settings: Settings,
     *,
     jobs: Jobs | None = None,
+    models: Models | None = None,
 ) -> Observed:
     """Return what the cluster holds for that Workspace, and what its replica or job says.
 
@@ -128,6 +133,9 @@ async def observe(
         found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
         if found is not None:
             children[resource, name] = found
+    leaving = meta.deletion_timestamp is not None
+    model = None if leaving else await observed_model(cluster, models, workspace, children.values())
+    workspace = at_its_commit(workspace, model)
     pool = names.node_pool(meta.namespace, meta.name)
     claims: list[Manifest] = []
     if settings.provisioner == "karpenter":
@@ -141,6 +149,7 @@ async def observe(
         workspace=workspace,
         manifest=manifest,
         children=children,
+        model=model,
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
         adapters=await replicas.adapters(workspace.status.endpoint) if spec and spec.adapters and not leaving else None,

@@ -7,10 +7,10 @@ from typing import Final
 
 from kaito_ray.api.workspace import InferenceSpec, Workspace
 from kaito_ray.catalog.gpus import Machine
-from kaito_ray.catalog.load import find
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import Offer, is_ready, offer
+from kaito_ray.controller.served_model import require_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
@@ -66,11 +66,11 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     if spec is None or spec.preset is None:
         raise InvalidWorkspace("inference.preset", "name the model to serve")
     config = _config(spec, seen)
-    preset = find(spec.preset.name)
+    preset = require_model(seen.model, spec.preset, "inference.preset.name")
     _require_access(preset, spec)
     _require_lora(preset, spec)
     secrets = _pull_secrets(spec, seen)
-    options = serving_options(preset, spec, config)
+    options = replace(serving_options(preset, spec, config), image=settings.engine_image)
     offered = offer(workspace.resource, seen.nodes, settings)
     if _nodes_exist(settings):
         options = replace(options, max_nodes=sum(map(is_ready, seen.nodes)))
@@ -83,6 +83,7 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
             workspace=workspace,
             plan=chosen,
             image=pinned_image or settings.worker_image,
+            hub_endpoint=settings.mirror,
             config=config,
             pull_secrets=secrets,
             provisioner=settings.provisioner,

@@ -19,6 +19,7 @@ from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.jobs import Jobs
+from kaito_ray.controller.models import Models, ModelUnavailable
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
@@ -47,6 +48,7 @@ async def reconcile(
     settings: Settings,
     *,
     jobs: Jobs | None = None,
+    models: Models | None = None,
     now: str | None = None,
 ) -> float | None:
     """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
@@ -64,7 +66,7 @@ async def reconcile(
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         faults, workspace = refusals(manifest), _bare(manifest)
-    seen = await observe(cluster, replicas, manifest, workspace, settings, jobs=jobs)
+    seen = await observe(cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models)
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
@@ -78,18 +80,24 @@ async def reconcile(
         planned = plan(seen, settings, pinned_image=pinned_image(seen))
         steps = decide(seen, desired(planned.inputs, seen))
         await act(cluster, steps, manifest)
+    except ModelUnavailable as error:
+        # While it is on its way nothing is refused, and what is served already stays as it is.
+        if not (error.pending and seen.ray_service):
+            await _refuse(cluster, seen, manifest, error, now, pending=error.pending)
+        return error.again_s
     except UserError as error:
-        await _tell(
-            cluster,
-            manifest,
-            refused_status(seen, error, now=now),
-            announce.of_refusal(workspace.status, error.reason, str(error)),
-            now,
-        )
+        await _refuse(cluster, seen, manifest, error, now)
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     status = serving_status(seen, planned, settings, now=now)
     await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
     return LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
+
+
+async def _refuse(
+    cluster: Cluster, seen: Observed, manifest: Manifest, error: UserError, now: str, *, pending: bool = False
+) -> None:
+    notes = () if pending else announce.of_refusal(seen.workspace.status, error.reason, str(error))
+    await _tell(cluster, manifest, refused_status(seen, error, now=now, pending=pending), notes, now)
 
 
 async def _tune(cluster: Cluster, seen: Observed, manifest: Manifest, settings: Settings, now: str) -> float:

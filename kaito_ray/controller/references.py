@@ -37,6 +37,11 @@ class References:
         else:
             spec = body.get("inference") or body.get("tuning") or {}
             named = {("ConfigMap", spec["config"])} if spec.get("config") else set()
+            if spec.get("apiKeysSecret"):
+                named.add(("Secret", spec["apiKeysSecret"]))
+            options = (spec.get("preset") or {}).get("presetOptions") or {}
+            if options.get("modelAccessSecret"):
+                named.add(("Secret", options["modelAccessSecret"]))
             for adapter in spec.get("adapters") or ():
                 source = adapter.get("source") or {}
                 named |= {("Secret", name) for name in source.get("imagePullSecrets") or ()}

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from kaito_ray import __version__
+from kaito_ray.estimator.options import CUDA_12, CUDA_13, EngineImage
 from kaito_ray.render.inputs import NodeClassRef
+from kaito_ray.weights.facts import HUB
 
 Provider = Literal["local", "azure", "aws"]
 Provisioner = Literal["karpenter", "byo"]
@@ -21,6 +23,8 @@ NODE_CLASSES: Final[Mapping[Provider, NodeClassRef]] = {
     "azure": NodeClassRef("karpenter.azure.com", "AKSNodeClass", "default"),
     "aws": NodeClassRef("karpenter.k8s.aws", "EC2NodeClass", "default"),
 }
+ENGINE_IMAGES: Final[Mapping[str, EngineImage]] = {"13": CUDA_13, "12": CUDA_12}
+"""By the CUDA that the worker image was built with."""
 DEFAULT_IMAGE: Final = f"ghcr.io/kaito-ray/worker:{__version__}"
 
 
@@ -38,6 +42,12 @@ class Settings:
     """Karpenter makes nodes, or they are there already."""
     worker_image: str = DEFAULT_IMAGE
     """Image of the Ray pods of Workspaces that are served for the first time."""
+    engine_image: EngineImage = CUDA_13
+    """What the engine in that image runs on."""
+    hub_endpoint: str = HUB
+    """The model hub, or a mirror of it, for the operator and for Ray's pods."""
+    models_dir: Path | None = None
+    """A directory with models by `org/model`, looked in before the hub; only on one machine, where pods see it too."""
     retired: Literal["substitute", "refuse"] = "substitute"
     """What becomes of a retired instance type."""
     data_allow: tuple[str, ...] = ()
@@ -58,6 +68,11 @@ class Settings:
     """`namespace/name` of the Service in front of it, in a cluster; absent means the API server calls the address."""
 
     @property
+    def mirror(self) -> str | None:
+        """The hub's mirror that pods are told of; None for the hub itself."""
+        return None if self.hub_endpoint == HUB else self.hub_endpoint
+
+    @property
     def node_class(self) -> NodeClassRef | None:
         """The NodeClass of new nodes."""
         return NODE_CLASSES[self.provider] if self.provisioner == "karpenter" else None
@@ -68,8 +83,10 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     defaults = Settings()
     parser = argparse.ArgumentParser(prog="python -m kaito_ray.controller", description="The kaito-ray operator.")
 
-    def add(flag: str, default: object, help_: str, choices: Sequence[str] | None = None) -> None:
-        variable = "KAITO_RAY_" + flag.upper().replace("-", "_")
+    def add(
+        flag: str, default: object, help_: str, choices: Sequence[str] | None = None, variable: str | None = None
+    ) -> None:
+        variable = variable or "KAITO_RAY_" + flag.upper().replace("-", "_")
         text = environ.get(variable, "" if default is None else str(default))
         parser.add_argument(f"--{flag}", default=text, choices=choices, help=f"{help_} [{variable}]")
 
@@ -78,6 +95,9 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("provider", defaults.provider, "whose machines", ("local", "azure", "aws"))
     add("provisioner", defaults.provisioner, "who makes nodes", ("karpenter", "byo"))
     add("worker-image", defaults.worker_image, "image of the Ray pods")
+    add("engine-cuda", "13", "CUDA of the worker image: 13 needs compute capability 7.5, 12 needs 7.0", ("13", "12"))
+    add("hub-endpoint", HUB, "model hub, or a mirror of it", variable="HF_ENDPOINT")
+    add("models-dir", None, "directory with models by org/model, looked in before the hub; only with --provider local")
     add("retired", defaults.retired, "what becomes of a retired instance type", ("substitute", "refuse"))
     add(
         "data-allow", None, "comma-separated hosts or networks that training data may come from though they are private"
@@ -94,12 +114,17 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("health-port", defaults.health_port, "port of /healthz for a pod's probes; 0: none")
     add("webhook-service", None, "namespace/name of the Service in front of the webhook")
     given = parser.parse_args(arguments)
+    if given.models_dir and given.provider != "local":
+        parser.error("--models-dir: only with --provider local, where pods see it too; in a cluster set HF_ENDPOINT")
     return Settings(
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
         namespaces=tuple(filter(None, (name.strip() for name in given.namespaces.split(",")))),
         provider=cast("Provider", given.provider),
         provisioner=cast("Provisioner", given.provisioner),
         worker_image=given.worker_image,
+        engine_image=ENGINE_IMAGES[given.engine_cuda],
+        hub_endpoint=(given.hub_endpoint or HUB).rstrip("/"),
+        models_dir=Path(given.models_dir).resolve() if given.models_dir else None,
         retired=given.retired,
         data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
         workers=int(given.workers),

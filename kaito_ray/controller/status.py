@@ -43,8 +43,8 @@ def serving_status(seen: Observed, planned: Planned, settings: Settings, *, now:
     )
 
 
-def refused_status(seen: Observed, error: UserError, *, now: str) -> WorkspaceStatus:
-    """Return the status of a Workspace that cannot be carried out as it is.
+def refused_status(seen: Observed, error: UserError, *, now: str, pending: bool = False) -> WorkspaceStatus:
+    """Return the status of a Workspace that cannot be carried out as it is, or not yet (`pending`).
 
     If it was served before, it still is, as it was: then only the last edit is refused, and the conditions say both.
     """
@@ -65,7 +65,7 @@ def refused_status(seen: Observed, error: UserError, *, now: str) -> WorkspaceSt
     return old.model_copy(
         update={
             "state": _state(ready, old),
-            "conditions": dated([*found, *_overall(ready, message, error.reason)], seen, now),
+            "conditions": dated([*found, *_overall(ready, message, error.reason, failed=not pending)], seen, now),
             "reason": column(message),
             "observed_generation": seen.workspace.metadata.generation,
         }
@@ -126,12 +126,16 @@ def _resource_condition(nodes: Sequence[Condition]) -> Condition:
     return _condition(c.RESOURCE_READY, False, failing.reason, failing.message)
 
 
-def _overall(ready: bool, why: str, reason: str | None = None) -> list[Condition]:
+def _overall(ready: bool, why: str, reason: str | None = None, *, failed: bool = True) -> list[Condition]:
     """Return `WorkspaceReady` and KAITO's `WorkspaceSucceeded`, which say the same of a serving Workspace."""
     if ready:
         succeeded, word, message = c.SUCCEEDED_REASON, "Ready", "the Workspace is ready"
     else:
-        succeeded, word, message = (c.FAILED_REASON if reason else c.PENDING_REASON), reason or "Pending", why
+        succeeded, word, message = (
+            (c.FAILED_REASON if reason and failed else c.PENDING_REASON),
+            reason or "Pending",
+            why,
+        )
     return [
         _condition(c.WORKSPACE_READY, ready, word, message),
         _condition(c.WORKSPACE_SUCCEEDED, ready, succeeded, message),

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from kaito_ray.api.workspace import TuningSpec
 from kaito_ray.catalog.gpus import Machine
-from kaito_ray.catalog.load import find
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import Offer, offer
 from kaito_ray.controller.planning import ConfigMissing, SecretMissing
+from kaito_ray.controller.served_model import require_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace
@@ -43,7 +43,7 @@ def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
     spec = workspace.tuning
     if spec is None or spec.preset is None:
         raise InvalidWorkspace(_PRESET, "name the model to tune")
-    preset = find(spec.preset.name, _PRESET + ".name")
+    preset = require_model(seen.model, spec.preset, _PRESET + ".name")
     _require_access(preset, spec)
     _require_secrets(spec, seen)
     config = _config(spec, seen)
@@ -55,6 +55,7 @@ def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
             workspace=workspace,
             plan=plan,
             image=settings.worker_image,
+            hub_endpoint=settings.mirror,
             options=options,
             config=config,
             provisioner=settings.provisioner,

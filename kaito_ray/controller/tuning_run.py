@@ -13,9 +13,11 @@ from kaito_ray.api import conditions as c
 from kaito_ray.api.status import Condition, PlanStatus, State, TuningStatus, WorkspaceStatus
 from kaito_ray.api.tuning_args import last_failure, last_progress
 from kaito_ray.controller.decide import Action, Create, Delete
+from kaito_ray.controller.desired import annotated
 from kaito_ray.controller.nodes import claim_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.progress import shortened
+from kaito_ray.controller.served_model import model_mark
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import column, dated
 from kaito_ray.controller.tuning_plan import PlannedTuning
@@ -49,7 +51,8 @@ def steps(seen: Observed, inputs: TuningInputs) -> tuple[Action, ...]:
         if pool is None or "deletionTimestamp" in pool["metadata"]:
             return ()
         return (Delete(NODE_POOLS, pool["metadata"]["name"], None, pool["metadata"]["uid"]),)
-    wanted: list[tuple[Resource, Manifest]] = [(PERSISTENT_VOLUME_CLAIMS, claim(inputs)), (RAY_JOBS, rayjob(inputs))]
+    marked = annotated(rayjob(inputs), model_mark(seen.manifest, seen.model))
+    wanted: list[tuple[Resource, Manifest]] = [(PERSISTENT_VOLUME_CLAIMS, claim(inputs)), (RAY_JOBS, marked)]
     if inputs.provisioner == "karpenter":
         wanted.insert(0, (NODE_POOLS, nodepool(inputs)))
     return tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from kaito_ray.controller.models import Models
 from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.reconcile import reconcile
@@ -19,16 +20,22 @@ NOT_OURS_S = 30.0
 """How soon to ask again whether Workspaces are ours to reconcile."""
 
 
-async def work(cluster: Cluster, replicas: Replicas, queue: WorkQueue, settings: Settings) -> None:
+async def work(cluster: Cluster, replicas: Replicas, models: Models, queue: WorkQueue, settings: Settings) -> None:
     """Reconcile for ever, several Workspaces at a time."""
     ownership = Ownership(cluster)
     async with asyncio.TaskGroup() as group:
         for _ in range(settings.workers):
-            group.create_task(_worker(cluster, replicas, queue, settings, ownership))
+            group.create_task(_worker(cluster, replicas, models, queue, settings, ownership=ownership))
 
 
 async def _worker(
-    cluster: Cluster, replicas: Replicas, queue: WorkQueue, settings: Settings, ownership: Ownership
+    cluster: Cluster,
+    replicas: Replicas,
+    models: Models,
+    queue: WorkQueue,
+    settings: Settings,
+    *,
+    ownership: Ownership,
 ) -> None:
     while True:
         key = await queue.get()
@@ -37,7 +44,7 @@ async def _worker(
             if await ownership.problem():
                 again_s = NOT_OURS_S
             else:
-                again_s = await reconcile(cluster, replicas, key, settings)
+                again_s = await reconcile(cluster, replicas, key, settings, models=models)
             failed = False
         except TransientError as error:
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})

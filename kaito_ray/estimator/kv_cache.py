@@ -120,14 +120,6 @@ def state_bytes(group: LayerGroup, layout: CacheLayout) -> int:
     return conv * (group.conv_kernel - 1) * 2 + state * STATE_BYTES
 
 
-def token_bytes_of_model(shape: ModelShape, layout: CacheLayout) -> float:
-    """Return the bytes that one more token costs on one GPU while it is inside every window.
-
-    Example: Llama-3.1-8B in bfloat16 on one GPU costs 131072.
-    """
-    return sum(ceil(g.layers / layout.pipeline_parallel) * token_bytes(g, layout) for g in shape.groups)
-
-
 def sequence_bytes(shape: ModelShape, tokens: int, layout: CacheLayout) -> int:
     """Return the bytes of the pool that one sequence of that length takes, on the fullest GPU.
 

@@ -13,14 +13,16 @@ class EngineImage:
     name: str
     vendor: str
     min_compute_capability: float
+    gpu_models: frozenset[str] | None = None
+    """The only GPUs that it runs on; None where the compute capability decides."""
 
 
 CUDA_13: Final = EngineImage("CUDA 13", "nvidia", 7.5)
 """What `ray[llm]` brings. Source: CUDA 13 release notes: Maxwell, Pascal and Volta are gone."""
 CUDA_12: Final = EngineImage("CUDA 12", "nvidia", 7.0)
 """An image that an installation may build for itself, for a V100 of its own."""
-ROCM: Final = EngineImage("ROCm", "amd", 0.0)
-"""For plans only: no such image is shipped."""
+ROCM: Final = EngineImage("ROCm", "amd", 0.0, frozenset({"AMD Instinct MI300X"}))
+"""For plans only: no such image is shipped. Source: vLLM documentation, which lists no Radeon of the catalog."""
 
 
 @dataclass(frozen=True)

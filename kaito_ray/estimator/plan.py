@@ -29,10 +29,12 @@ from kaito_ray.estimator.remedy import does_not_fit
 from kaito_ray.estimator.serving_plan import ServingPlan
 from kaito_ray.estimator.split import splits
 
-__all__ = ["ServingOptions", "ServingPlan", "cheapest", "choose", "compare", "plan_serving"]
+__all__ = ["ServingOptions", "ServingPlan", "cheapest", "choose", "compare", "explained", "left_out", "plan_serving"]
 
 FLOOR_CONTEXT_TOKENS: Final = 8192
 """Where no context is asked for, a plan must hold at least this (or the model's limit), to be worth its machines."""
+KERNELS_FROM: Final = {"mxfp4": 8.0, "fp8": 7.5, "awq": 7.5, "pack-quantized": 7.5, "float-quantized": 7.5}
+"""Least compute capability by how weights are packed. Source: vLLM `get_min_capability` of each; others take any GPU."""
 COMFORTABLE_SEQUENCES: Final = 4
 """Sequences at once that justify a smaller tensor parallelism."""
 
@@ -55,6 +57,7 @@ def plan_serving(preset: ModelPreset, machine: Machine, options: ServingOptions)
     if machine.device == "cpu":
         return plan_on_cpu(preset, machine, options, dtype=_dtype(preset, machine, options))
     _require_supported(machine, options)
+    _require_kernels(preset, machine)
     return _plan_on_gpus(preset, machine, options)
 
 
@@ -67,9 +70,12 @@ def choose(preset: ModelPreset, machines: Sequence[Machine], options: ServingOpt
     refused: list[str] = []
     for machine in machines:
         try:
-            return plan_serving(preset, machine, options)
+            plan = plan_serving(preset, machine, options)
         except (DoesNotFit, UnsupportedGPU) as error:
             refused.append(f"{machine.instance_type}: {error}")
+        else:
+            passed_over = (f"not {why.shortly(text)}" for text in refused)
+            return replace(plan, why=(*passed_over, *plan.why))
     raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
 
 
@@ -95,18 +101,42 @@ def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOp
     return tuple(sorted(plans, key=_rank))
 
 
+def left_out(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> tuple[str, ...]:
+    """Return why each machine that `compare` left out was, in a few words: `g6.xlarge: ...`."""
+    found: list[str] = []
+    for machine in machines:
+        if machine.retired:
+            found.append(f"{machine.instance_type}: retired by its provider")
+            continue
+        try:
+            plan_serving(preset, machine, options)
+        except (DoesNotFit, UnsupportedGPU) as error:
+            found.append(why.shortly(f"{machine.instance_type}: {error}"))
+    return tuple(found)
+
+
 def cheapest(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> ServingPlan:
     """Return the best plan of all these machines, for a person who named none; its first sentence says why.
 
     Raises:
         DoesNotFit: none fits; the message has each one's reason.
     """
+    return explained(preset, machines, options)[0]
+
+
+def explained(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> tuple[ServingPlan, ...]:
+    """Return the same as `compare`, and the first plan's first sentence says why it is the first.
+
+    Raises:
+        DoesNotFit: none fits; the message has each one's reason.
+    """
     plans = compare(preset, machines, options)
+    if len(plans) == 1:
+        return plans
     by = "the least GPU memory" if plans[0].price_per_hour is None else "the lowest price"
     name = plans[0].machine.instance_type
-    return replace(
-        plans[0], why=(f"{name}: the fewest machines, then {by}, of {len(plans)} types that fit", *plans[0].why)
-    )
+    first = f"{name}: the fewest machines, then {by}, of {len(plans)} types that fit"
+    return replace(plans[0], why=(first, *plans[0].why)), *plans[1:]
 
 
 def _rank(plan: ServingPlan) -> tuple[object, ...]:
@@ -131,12 +161,28 @@ def _require_supported(machine: Machine, options: ServingOptions) -> None:
             f"{machine.instance_type}: {machine.gpu_model} cannot run the {image.name} engine image; "
             f"use a machine with {image.vendor} GPUs"
         )
+    if image.gpu_models is not None and machine.gpu_model not in image.gpu_models:
+        raise UnsupportedGPU(
+            f"{machine.instance_type}: {machine.gpu_model} is not among the GPUs of the {image.name} engine image; use "
+            f"{' or '.join(sorted(image.gpu_models))}"
+        )
     capability = machine.compute_capability
     if capability is not None and capability < image.min_compute_capability:
         raise UnsupportedGPU(
             f"{machine.instance_type}: {machine.gpu_model} has compute capability {capability}, the {image.name} "
             f"engine image needs {image.min_compute_capability}; use a newer GPU, or configure an image that was built "
             "with an older CUDA"
+        )
+
+
+def _require_kernels(preset: ModelPreset, machine: Machine) -> None:
+    """A packed model needs a GPU that has kernels for its packing."""
+    packed, capability = preset.quantization, machine.compute_capability
+    least = KERNELS_FROM.get(packed.method, 0.0) if packed else 0.0
+    if packed and capability is not None and capability < least:
+        raise UnsupportedGPU(
+            f"{machine.instance_type}: {machine.gpu_model} has compute capability {capability}, the kernels for "
+            f"{packed.method} need {least}; use a newer GPU"
         )
 
 
@@ -186,6 +232,7 @@ def _plan_on_gpus(preset: ModelPreset, machine: Machine, options: ServingOptions
             *why.split(machine, chosen),
             why.dtype(preset, machine, options, dtype),
             why.context(preset, options, context, limit=limit, limit_why=f"all that {preset.name} can"),
+            *why.image(options.image),
         ),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito_ray.catalog.gpus import Machine
+from kaito_ray.catalog.gpus import Machine, machines
+from kaito_ray.catalog.load import variants
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.errors import DoesNotFit
 from kaito_ray.estimator.fit import Fit, longest
@@ -26,7 +27,7 @@ def does_not_fit(preset: ModelPreset, machine: Machine, options: ServingOptions,
     ways = [
         *_fewer_tokens(preset, best, tokens),
         *_fewer_bits(preset, best, sequence),
-        f"use a GPU with {gib(ceil_gib((beside + sequence) * machine.gpu_memory_bytes // (beside + best.kv)))} or more",
+        _next_gpu(machine, ceil_gib((beside + sequence) * machine.gpu_memory_bytes // (beside + best.kv))),
     ]
     limit = f" on at most {options.max_nodes} of them" if options.max_nodes else ""
     return DoesNotFit(
@@ -47,10 +48,31 @@ def _fewer_tokens(preset: ModelPreset, best: Fit, tokens: int) -> list[str]:
     return [f"set max-model-len to {room} or less"]
 
 
+def _next_gpu(machine: Machine, need_bytes: int) -> str:
+    """The least memory that suffices, and the smallest machine of the same provider that has it, where there is one."""
+    larger = [
+        other
+        for other in machines(machine.provider)
+        if other.vendor == machine.vendor
+        and not other.retired
+        and other.gpu_count >= machine.gpu_count
+        and other.gpu_memory_bytes >= need_bytes
+    ]
+    least = f"use a GPU with {gib(need_bytes)} or more"
+    if not larger:
+        return least
+    found = min(larger, key=lambda m: (m.gpu_count * m.gpu_memory_bytes, m.cpus or 0, m.instance_type))
+    return f"{least}: {found.instance_type} ({found.gpu})"
+
+
 def _fewer_bits(preset: ModelPreset, best: Fit, sequence: int) -> list[str]:
-    """A quarter or half of the weights, where they are not packed already."""
+    """A variant of the catalog that is small enough, else a quarter or half of the weights; none if they are packed."""
     if preset.quantization is not None:
         return []
+    for variant in variants(preset.name):
+        saved = best.weights - best.weights * variant.weights_bytes // preset.weights_bytes
+        if variant.quantization is not None and best.kv + saved >= sequence:
+            return [f"use {variant.name}, which is quantised"]
     for bits in (8, 4):
         if best.kv + best.weights * (16 - bits) // 16 >= sequence:
             return [f"use a variant quantised to {bits} bits"]

@@ -7,12 +7,18 @@ from collections.abc import Iterable
 from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.estimator.fit import Fit
-from kaito_ray.estimator.options import ServingOptions
+from kaito_ray.estimator.options import CUDA_13, EngineImage, ServingOptions
 
 
 def gib(count: int) -> str:
     """Return bytes in words: `13.7 GiB`."""
     return f"{count / 2**30:.1f} GiB"
+
+
+def shortly(refusal: str) -> str:
+    """Return a refusal `machine: why; what to do` without its remedy, and with the machine's name once."""
+    machine, _, text = refusal.partition(": ")
+    return f"{machine}: {text.removeprefix(f'{machine}: ').partition('; ')[0]}"
 
 
 def dtype(preset: ModelPreset, machine: Machine, options: ServingOptions, chosen: str) -> str:
@@ -32,6 +38,13 @@ def context(preset: ModelPreset, options: ServingOptions, tokens: int, *, limit:
     if tokens == limit:
         return f"context {tokens} tokens: {limit_why}"
     return f"context {tokens} tokens of {preset.max_model_len}: what one sequence can use here"
+
+
+def image(used: EngineImage) -> Iterable[str]:
+    """Yield what must be known of the engine image, where it is not the one that is shipped."""
+    if used != CUDA_13:
+        shipped = "for the plan only: kaito-ray ships no such image" if used.vendor != CUDA_13.vendor else "your own"
+        yield f"engine image {used.name}: {shipped}"
 
 
 def split(machine: Machine, chosen: Fit) -> Iterable[str]:

@@ -37,6 +37,10 @@ class ServingInputs:
     """Engine options of the Workspace's ConfigMap."""
     pull_secrets: Mapping[str, str] = field(default_factory=dict)
     """Registry credentials by the name of their Secret: docker config JSON, base64."""
+    api_keys: Mapping[str, str] = field(default_factory=dict)
+    """API keys by name, base64."""
+    hub_endpoint: str | None = None
+    """Mirror of the model hub; None for the hub itself."""
     provisioner: Literal["karpenter", "byo"] = "karpenter"
     """Who makes nodes; with `byo`, they exist and are selected by label."""
     node_class: NodeClassRef | None = None

@@ -33,7 +33,7 @@ from kaito_ray.render.raypod import (
     RAY_PORTS,
     container,
     head_start_params,
-    hub_token,
+    hub_access,
     mebibytes,
     pod,
     requested_cpus,
@@ -60,6 +60,8 @@ class TuningInputs:
     """What the plan was made for."""
     config: dict[str, Any] = field(default_factory=dict)
     """Sections of the Workspace's `training_config.yaml`."""
+    hub_endpoint: str | None = None
+    """Mirror of the model hub; None for the hub itself."""
     provisioner: Literal["karpenter", "byo"] = "karpenter"
     """Who makes nodes; with `byo`, they exist and are selected by label."""
     node_class: NodeClassRef | None = None
@@ -182,7 +184,7 @@ def _env(inputs: TuningInputs) -> list[Manifest]:
     env[0]["value"] = env[0]["value"].replace("$(", "$$(")
     if inputs.data_allow:
         env.append({"name": ALLOW_VARIABLE, "value": ",".join(inputs.data_allow)})
-    return [*env, *hub_token(inputs.workspace)]
+    return [*env, *hub_access(inputs.workspace, inputs.hub_endpoint)]
 
 
 def _volumes(inputs: TuningInputs) -> list[tuple[Manifest, Manifest]]:

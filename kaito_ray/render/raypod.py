@@ -92,13 +92,14 @@ def container(
     }
 
 
-def hub_token(workspace: Workspace) -> list[Manifest]:
-    """Return the environment that opens gated models: from a Secret, where one is named."""
+def hub_access(workspace: Workspace, endpoint: str | None) -> list[Manifest]:
+    """Return the environment of the hub's client: a mirror, where there is one, and what opens gated models."""
+    mirror = [{"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else []
     options = workspace.preset.preset_options if workspace.preset else None
     if not (options and options.model_access_secret):
-        return []
+        return mirror
     token = {"secretKeyRef": {"name": options.model_access_secret, "key": "HF_TOKEN"}}
-    return [{"name": "HF_TOKEN", "valueFrom": token}]
+    return [*mirror, {"name": "HF_TOKEN", "valueFrom": token}]
 
 
 def ray_cpus(machine: Machine) -> int:

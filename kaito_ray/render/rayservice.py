@@ -20,7 +20,7 @@ from kaito_ray.render.raypod import (
     RAY_PORTS,
     container,
     head_start_params,
-    hub_token,
+    hub_access,
     mebibytes,
     pod,
     ray_cpus,
@@ -95,7 +95,7 @@ def _container(inputs: ServingInputs) -> Manifest:
             # Both are needed for HAProxy to reach the replica in one hop.
             {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
             {"name": "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "value": "1"},
-            *hub_token(inputs.workspace),
+            *hub_access(inputs.workspace, inputs.hub_endpoint),
         ],
         resources=_resources(inputs.plan),
         mounts=[

@@ -11,6 +11,18 @@ class WeightsUnavailable(KaitoRayError):
     reason = "WeightsUnavailable"
 
 
+class ModelNotFound(WeightsUnavailable):
+    """The hub knows no such model or revision, or hides it from this token."""
+
+    reason = "ModelNotFound"
+
+
+class ModelAccessDenied(WeightsUnavailable):
+    """The hub wants the token of somebody who accepted the model's licence."""
+
+    reason = "ModelAccessDenied"
+
+
 class SourceUnreachable(KaitoRayError):
     """A source that cannot be reached from here; the next one may be."""
 

@@ -32,7 +32,11 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
 
 def preset_faults(preset: PresetSpec, field: str, presets: Collection[str]) -> Iterator[InvalidWorkspace]:
     """Yield what is wrong with the model's name and options, of inference and of tuning alike."""
-    if presets and preset.name.lower() not in presets:
+    if "/" in preset.name:
+        # Whether the hub has it is asked later, by the operator: admission waits for nobody.
+        if problem := syntax.hub_model(preset.name):
+            yield InvalidWorkspace(f"{field}.name", problem)
+    elif presets and preset.name.lower() not in presets:
         yield UnknownPreset(f"{field}.name", preset.name, sorted(presets))
     options = preset.preset_options
     if options is None:

@@ -1,4 +1,4 @@
-"""A model hub of one repository, as much of its API as the client asks for; it can break off in the middle of a file."""
+"""A model hub of one repository, as much of its API as its clients ask for; it can break off in the middle of a file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ COMMIT = "c" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `files`; `break_after` bytes of each body, where it is set, and `status` to whoever asks for the model."""
+    """Serves `files`; `break_after` bytes of each body, where it is set, and `status` to whoever asks for the model.
+
+    With a `token`, the repository is gated: whoever lacks it is told of the model, and given none of its files.
+    """
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, files: dict[str, bytes], repository: str = REPOSITORY) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.repository = repository
+        self.token: str | None = None
+        self.with_sizes = True
+        """Whether the list of files says how large they are."""
         self.files = files
         self.break_after: int | None = None
         self.status = 200
@@ -35,8 +42,8 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextmanager
-def hub(files: dict[str, bytes]) -> Iterator[Hub]:
-    server = Hub(files)
+def hub(files: dict[str, bytes], repository: str = REPOSITORY) -> Iterator[Hub]:
+    server = Hub(files, repository)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server
@@ -53,11 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+        repository = self.server.repository
+        if path.startswith(f"/api/models/{repository}/tree/"):
             self._json([self._file(name) | {"type": "file", "path": name} for name in self.server.files])
-        elif path.startswith(f"/api/models/{REPOSITORY}"):
+        elif path.startswith(f"/api/models/{repository}"):
             self._model()
-        elif match := re.fullmatch(f"/{REPOSITORY}/resolve/[^/]+/(.+)", path):
+        elif match := re.fullmatch(f"/{repository}/resolve/[^/]+/(.+)", path):
             self._content(match[1])
         else:
             self._reply(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -70,8 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
             code = {401: "RepoNotFound", 403: "GatedRepo", 404: "RevisionNotFound"}.get(self.server.status, "")
             self._reply(self.server.status, b"{}", {"X-Error-Code": code})
             return
-        siblings = [self._file(name) | {"rfilename": name} for name in self.server.files]
-        self._json({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings})
+        said = self._file if self.server.with_sizes else lambda _: {}
+        siblings = [said(name) | {"rfilename": name} for name in self.server.files]
+        card = {"license": "mit"}
+        gated = "manual" if self.server.token else False
+        body = {"id": self.server.repository, "sha": COMMIT, "siblings": siblings, "cardData": card, "gated": gated}
+        self._json(body)
 
     def _file(self, name: str) -> dict[str, Any]:
         content = self.server.files[name]
@@ -82,6 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _content(self, name: str) -> None:
+        if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self._reply(403 if self.headers.get("Authorization") else 401, b"", {"X-Error-Code": "GatedRepo"})
+            return
+        if name not in self.server.files:
+            self._reply(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return
         content = self.server.files[name]
         headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         start = 0

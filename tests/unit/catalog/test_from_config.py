@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kaito_ray.api.app_args import ModelSource
 from kaito_ray.catalog.from_config import preset_of, shape_of
 from kaito_ray.catalog.load import find
 from kaito_ray.catalog.models import FullAttention, Mamba, SlidingAttention
@@ -29,7 +30,7 @@ def test_a_preset_s_limit_is_its_config_s(name: str) -> None:
 def test_older_names_of_the_same_dimensions_are_understood() -> None:
     config = {"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "n_layer": 12, "n_head": 12, "n_ctx": 1024}
     assert shape_of(config).groups == (FullAttention(layers=12, kv_heads=12, head_dim=64),)
-    assert preset_of("org/GPT2", config, weights_bytes=5).max_model_len == 1024
+    assert preset_of(ModelSource(hub="org/GPT2"), config, weights_bytes=5).max_model_len == 1024
 
 
 def test_multi_query_is_one_kv_head() -> None:
@@ -72,14 +73,17 @@ def test_a_missing_key_of_a_kind_of_layer_is_named_too() -> None:
 
 def test_any_model_of_a_hub_becomes_a_preset() -> None:
     found = preset_of(
-        "Org/Llama-Next-8B", {**LLAMA, "torch_dtype": "float16"}, weights_bytes=16, revision="abc", gated=True
+        ModelSource(hub="Org/Llama-Next-8B", revision="abc"),
+        {**LLAMA, "torch_dtype": "float16"},
+        weights_bytes=16,
+        gated=True,
     )
     assert (found.name, found.source.hub, found.source.revision) == ("llama-next-8b", "Org/Llama-Next-8B", "abc")
     assert (found.dtype, found.gated, found.tool_call_parser) == ("float16", True, "llama3_json")
 
 
 def test_its_quantisation_is_read() -> None:
-    found = preset_of("org/x", CONFIGS["qwen3-8b-awq"], weights_bytes=1)
+    found = preset_of(ModelSource(hub="org/x"), CONFIGS["qwen3-8b-awq"], weights_bytes=1)
     assert found.quantization is not None
     assert (found.quantization.method, found.quantization.bits) == ("awq", 4)
 

@@ -18,7 +18,6 @@ from kaito_ray.estimator.kv_cache import (
     sequence_bytes,
     state_bytes,
     token_bytes,
-    token_bytes_of_model,
 )
 
 GQA = FullAttention(layers=32, kv_heads=8, head_dim=128)
@@ -77,7 +76,7 @@ def test_mamba_groups_are_copied_where_ranks_outnumber_them() -> None:
 def test_llama_at_8192_tokens_takes_one_gib() -> None:
     llama = find("llama-3.1-8b-instruct").shape
     assert sequence_bytes(llama, 8192, CacheLayout()) == 2**30
-    assert token_bytes_of_model(llama, CacheLayout()) == 131072
+    assert 32 * token_bytes(llama.groups[0], CacheLayout()) == 131072
 
 
 def test_part_of_a_block_takes_the_block() -> None:

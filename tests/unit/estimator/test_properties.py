@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kaito_ray.catalog.gpus import Machine, machines
 from kaito_ray.catalog.load import presets
 from kaito_ray.catalog.models import ModelPreset
-from kaito_ray.errors import DoesNotFit
+from kaito_ray.errors import DoesNotFit, UnsupportedGPU
 from kaito_ray.estimator.kv_cache import CacheLayout, sequence_bytes
 from kaito_ray.estimator.plan import ServingOptions, ServingPlan, plan_serving
 
@@ -23,7 +23,7 @@ ADAPTERS = st.integers(min_value=0, max_value=8)
 def planned(preset: ModelPreset, machine: Machine, options: ServingOptions) -> ServingPlan | None:
     try:
         return plan_serving(preset, machine, options)
-    except DoesNotFit:
+    except (DoesNotFit, UnsupportedGPU):
         return None
 
 
