@@ -2,10 +2,13 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test setup setup-tests check format unit conformance e2e wheel lock generate clean
+.PHONY: quickstart tuning-demo test setup setup-tests check format unit conformance e2e wheel lock generate clean
 
 quickstart: setup  ## Start, apply a Workspace, wait, ask it a question, print the answer.
 	kaito-ray quickstart
+
+tuning-demo: setup-tests  ## Tune a small model on this machine, push the adapter to a local registry, serve it, ask it.
+	python examples/tuning/demo.py
 
 test: setup-tests check wheel conformance e2e  ## Everything.
 
