@@ -119,7 +119,7 @@ class DataSource(ApiModel):
     image_pull_secrets: tuple[str, ...] = ()
     """Secrets of type kubernetes.io/dockerconfigjson."""
     workspace: str | None = None
-    """Adapters only: what the tuning Workspace of this name pushed; waited for, followed, and gone when that is."""
+    """Adapters only: what the tuning Workspace of this name pushed; waited for, followed, and served on when that is deleted."""
 
 
 class DataDestination(ApiModel):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.workspace import AdapterSpec
 from kaito_ray.controller.observe import Observed
-from kaito_ray.controller.tuned import waits_for
+from kaito_ray.controller.tuned import outlives_its_run, waits_for
 
 LOOK_AGAIN_S: Final = 5.0
 """How soon to ask again while an adapter is on its way."""
@@ -24,7 +25,7 @@ def adapter_statuses(seen: Observed) -> tuple[AdapterStatus, ...]:
     told = seen.adapters if seen.adapters is not None else seen.workspace.status.adapters
     by_name = {status.name: status for status in told if status.state != "Waiting" or seen.adapters is not None}
     return tuple(
-        _status(source.name, waits_for(adapter, seen.tuned), by_name)
+        _noted(_status(source.name, waits_for(adapter, seen.tuned), by_name), adapter, seen)
         for adapter in spec.adapters
         if (source := adapter.source) and source.name
     )
@@ -33,6 +34,14 @@ def adapter_statuses(seen: Observed) -> tuple[AdapterStatus, ...]:
 def _status(name: str, waits: str | None, by_name: Mapping[str, AdapterStatus]) -> AdapterStatus:
     known = by_name.get(name) if waits is None else None
     return known or AdapterStatus(name=name, state="Waiting", message=waits or "")
+
+
+def _noted(status: AdapterStatus, adapter: AdapterSpec, seen: Observed) -> AdapterStatus:
+    """Return the status, with a word where the Workspace that made the adapter does not exist any more."""
+    if status.state != "Ready" or not outlives_its_run(adapter, seen.tuned) or adapter.source is None:
+        return status
+    message = f"Workspace {adapter.source.workspace} is gone; what it pushed last is served on"
+    return status.model_copy(update={"message": message})
 
 
 def on_their_way(statuses: tuple[AdapterStatus, ...]) -> bool:

@@ -17,7 +17,7 @@ from kaito_ray.controller.models import Models
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.tuned import Tuned, resolved, tuned_names
+from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     NODE_CLAIMS,
@@ -127,12 +127,14 @@ async def observe(
     """
     meta = workspace.metadata
     tuned = await _tuned(cluster, workspace)
-    workspace = resolved(workspace, tuned)
     children: dict[Child, Manifest] = {}
     for resource, name in child_names(meta.namespace, meta.name):
         found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
         if found is not None:
             children[resource, name] = found
+    service = children.get((RAY_SERVICES, names.ray_service(meta.name)))
+    registry = children.get((SECRETS, names.registry_secret(meta.name)))
+    workspace = resolved(workspace, tuned, told(service, registry))
     leaving = meta.deletion_timestamp is not None
     model = None if leaving else await observed_model(cluster, models, workspace, children.values())
     workspace = at_its_commit(workspace, model)

@@ -85,7 +85,7 @@ def tuning_status(seen: Observed, planned: PlannedTuning, settings: Settings, *,
     """Return the status of a tuning Workspace; `now` is RFC 3339."""
     old, plan = seen.workspace.status, planned.inputs.plan
     reported = last_progress(seen.job_log or ())
-    told = reported.status if reported else old.tuning
+    told = _known(old.tuning, reported.status) if reported else old.tuning
     found = run(seen.ray_job, seen.job_log, told)
     ended = found.state in ("Succeeded", "Failed")
     used = used_nodes(seen, settings.provisioner == "karpenter")
@@ -132,6 +132,12 @@ def notes(old: WorkspaceStatus, new: WorkspaceStatus, done: tuple[Action, ...]) 
         message = job.message if job else ""
         found.append(events.tuning_succeeded(message) if new.state == "Succeeded" else events.tuning_failed(message))
     return tuple(found)
+
+
+def _known(before: TuningStatus | None, now: TuningStatus) -> TuningStatus:
+    """Return the newest word on each figure: the last lines of a run leave out what does not change any more."""
+    said = now.model_dump(exclude_none=True)
+    return before.model_copy(update=said) if before and before.steps in (0, now.steps) else now
 
 
 def _deployment(job: Manifest) -> str:

@@ -321,6 +321,14 @@ async def test_an_adapter_of_a_tuning_workspace_is_waited_for_served_by_digest_a
     assert seen["status"]["adapters"] == [{"name": "style", "state": "Waiting", "message": ""}]
     assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"push.json": "b25l"}, "it is pulled as it was pushed"
 
+    # The run's Workspace is deleted: what it pushed last is served on, and that is said.
+    await stage.cluster.delete(WORKSPACES, "run", "default")
+    stage.replicas.told[seen["status"]["endpoint"]] = (AdapterStatus(name="style", state="Ready", digest="sha256:2"),)
+    (status,) = (await stage.reconciled())["status"]["adapters"]
+    assert [a["image"] for a in await told(stage)] == [image]
+    assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"push.json": "b25l"}
+    assert (status["state"], status["message"]) == ("Ready", "Workspace run is gone; what it pushed last is served on")
+
 
 @pytest.mark.parametrize(
     ("run", "words"),
