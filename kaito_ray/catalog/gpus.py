@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from kaito_ray.catalog import karpenter
 from kaito_ray.errors import UserError
 
 MIB: Final = 2**20
@@ -45,6 +46,11 @@ class Machine:
     price_per_hour: float | None = None
     """In the currency of the user's own price file; None where there is none."""
     source: str = "unverified"
+
+    @property
+    def karpenter_labels(self) -> dict[str, str]:
+        """The labels by which Karpenter selects and marks nodes of this type."""
+        return karpenter.labels(self)
 
     @property
     def gpu(self) -> str:
@@ -116,7 +122,8 @@ def machine_of_node(node: Mapping[str, Any]) -> Machine:
     """Return the machine that a Kubernetes Node is, from its labels and capacity.
 
     GPU facts are read from the labels of NVIDIA's GPU feature discovery (`nvidia.com/gpu.product`, `.count`,
-    `.memory` in MiB, `nvidia.com/cuda.compute.major`); where they are absent, from the instance type's row.
+    `.memory` in MiB, `nvidia.com/cuda.compute.major`); where they are absent, from the instance type's row, and where
+    that is absent too, from Karpenter's labels.
 
     Raises:
         UserError: the node has GPUs whose memory neither its labels nor the catalog tell.
@@ -168,6 +175,23 @@ def machine_of_node(node: Mapping[str, Any]) -> Machine:
         )
     if known := machine(name):
         return replace(known, gpu_count=count, cpus=cpus, memory_bytes=memory)
+    if gpu := karpenter.gpu_of(labels):
+        model, memory_mib = gpu
+        alike = next((m for m in machines() if m.gpu_model == model), None)
+        capability = alike.compute_capability if alike else None
+        return Machine(
+            instance_type=name,
+            provider="byo",
+            device="cuda",
+            gpu_model=model,
+            gpu_count=count,
+            gpu_memory_bytes=memory_mib * MIB,
+            compute_capability=capability,
+            dtypes=dtypes_of(capability),
+            cpus=cpus,
+            memory_bytes=memory,
+            source="Karpenter's labels",
+        )
     raise UserError(
         f"node {metadata.get('name')!r} has {count} GPUs of unknown memory: install NVIDIA's GPU feature discovery, "
         "or label it with nvidia.com/gpu.product, nvidia.com/gpu.memory (MiB) and nvidia.com/cuda.compute.major/.minor"

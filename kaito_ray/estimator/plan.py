@@ -62,21 +62,24 @@ def plan_serving(preset: ModelPreset, machine: Machine, options: ServingOptions)
 
 
 def choose(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> ServingPlan:
-    """Return the plan of the first machine that fits, in the order given.
+    """Return the plan of the first machine that fits, in the order given; its first sentences say what was passed over.
 
     Raises:
         DoesNotFit: none does; the message has each one's reason.
+        UnsupportedGPU: the engine image runs on none of them.
     """
-    refused: list[str] = []
+    refused: list[DoesNotFit | UnsupportedGPU] = []
     for machine in machines:
         try:
             plan = plan_serving(preset, machine, options)
         except (DoesNotFit, UnsupportedGPU) as error:
-            refused.append(f"{machine.instance_type}: {error}")
+            refused.append(error)
         else:
-            passed_over = (f"not {why.shortly(text)}" for text in refused)
+            passed_over = (
+                f"not {why.shortly(before, error)}" for before, error in zip(machines, refused, strict=False)
+            )
             return replace(plan, why=(*passed_over, *plan.why))
-    raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
+    raise _none_fits(preset, machines, refused)
 
 
 def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> tuple[ServingPlan, ...]:
@@ -87,18 +90,31 @@ def compare(preset: ModelPreset, machines: Sequence[Machine], options: ServingOp
 
     Raises:
         DoesNotFit: none fits; the message has each one's reason.
+        UnsupportedGPU: the engine image runs on none of them.
     """
     plans: list[ServingPlan] = []
-    refused: list[str] = []
-    for machine in machines:
+    refused: list[DoesNotFit | UnsupportedGPU] = []
+    current = [machine for machine in machines if not machine.retired]
+    for machine in current:
         try:
-            if not machine.retired:
-                plans.append(plan_serving(preset, machine, options))
+            plans.append(plan_serving(preset, machine, options))
         except (DoesNotFit, UnsupportedGPU) as error:
-            refused.append(f"{machine.instance_type}: {error}")
+            refused.append(error)
     if not plans:
-        raise DoesNotFit("; ".join(refused) or f"no machine is on offer for {preset.name}")
+        raise _none_fits(preset, current, refused)
     return tuple(sorted(plans, key=_rank))
+
+
+def _none_fits(
+    preset: ModelPreset, machines: Sequence[Machine], refused: Sequence[DoesNotFit | UnsupportedGPU]
+) -> DoesNotFit | UnsupportedGPU:
+    if not refused:
+        return DoesNotFit(f"no machine is on offer for {preset.name}")
+    if len(refused) == 1:
+        return refused[0]
+    words = "; ".join(why.of_machine(machine, error) for machine, error in zip(machines, refused, strict=True))
+    unsupported = all(isinstance(error, UnsupportedGPU) for error in refused)
+    return UnsupportedGPU(words) if unsupported else DoesNotFit(words)
 
 
 def left_out(preset: ModelPreset, machines: Sequence[Machine], options: ServingOptions) -> tuple[str, ...]:
@@ -111,7 +127,7 @@ def left_out(preset: ModelPreset, machines: Sequence[Machine], options: ServingO
         try:
             plan_serving(preset, machine, options)
         except (DoesNotFit, UnsupportedGPU) as error:
-            found.append(why.shortly(f"{machine.instance_type}: {error}"))
+            found.append(why.shortly(machine, error))
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ from kaito_ray.catalog.gpus import Machine, machines
 from kaito_ray.catalog.load import variants
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.errors import DoesNotFit
+from kaito_ray.estimator import overhead
 from kaito_ray.estimator.fit import Fit, longest
 from kaito_ray.estimator.kv_cache import sequence_bytes
 from kaito_ray.estimator.options import ServingOptions
@@ -27,7 +28,7 @@ def does_not_fit(preset: ModelPreset, machine: Machine, options: ServingOptions,
     ways = [
         *_fewer_tokens(preset, best, tokens),
         *_fewer_bits(preset, best, sequence),
-        _next_gpu(machine, ceil_gib((beside + sequence) * machine.gpu_memory_bytes // (beside + best.kv))),
+        _next_gpu(machine, options, ceil_gib((beside + sequence) * machine.gpu_memory_bytes // (beside + best.kv))),
     ]
     limit = f" on at most {options.max_nodes} of them" if options.max_nodes else ""
     return DoesNotFit(
@@ -48,13 +49,15 @@ def _fewer_tokens(preset: ModelPreset, best: Fit, tokens: int) -> list[str]:
     return [f"set max-model-len to {room} or less"]
 
 
-def _next_gpu(machine: Machine, need_bytes: int) -> str:
+def _next_gpu(machine: Machine, options: ServingOptions, need_bytes: int) -> str:
     """The least memory that suffices, and the smallest machine of the same provider that has it, where there is one."""
     larger = [
         other
         for other in machines(machine.provider)
         if other.vendor == machine.vendor
         and not other.retired
+        and (other.compute_capability or 0) >= options.image.min_compute_capability
+        and set(other.dtypes) >= set(machine.dtypes)
         and other.gpu_count >= machine.gpu_count
         and other.gpu_memory_bytes >= need_bytes
     ]
@@ -70,10 +73,15 @@ def _fewer_bits(preset: ModelPreset, best: Fit, sequence: int) -> list[str]:
     if preset.quantization is not None:
         return []
     for variant in variants(preset.name):
-        saved = best.weights - best.weights * variant.weights_bytes // preset.weights_bytes
-        if variant.quantization is not None and best.kv + saved >= sequence:
+        share = 1 - variant.weights_bytes / preset.weights_bytes
+        if variant.quantization is not None and best.kv + _saved(best, share) >= sequence:
             return [f"use {variant.name}, which is quantised"]
     for bits in (8, 4):
-        if best.kv + best.weights * (16 - bits) // 16 >= sequence:
+        if best.kv + _saved(best, 1 - bits / 16) >= sequence:
             return [f"use a variant quantised to {bits} bits"]
     return []
+
+
+def _saved(best: Fit, share: float) -> int:
+    """What a GPU wins where that share of the weights is gone: the weights, and the overhead that grows with them."""
+    return int(best.weights * share * (1 + overhead.WEIGHT_SHARE))

@@ -15,10 +15,15 @@ def gib(count: int) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def shortly(refusal: str) -> str:
-    """Return a refusal `machine: why; what to do` without its remedy, and with the machine's name once."""
-    machine, _, text = refusal.partition(": ")
-    return f"{machine}: {text.removeprefix(f'{machine}: ').partition('; ')[0]}"
+def of_machine(machine: Machine, refusal: Exception) -> str:
+    """Return a refusal that begins with the machine it is about."""
+    words = str(refusal)
+    return words if words.startswith(f"{machine.instance_type}: ") else f"{machine.instance_type}: {words}"
+
+
+def shortly(machine: Machine, refusal: Exception) -> str:
+    """Return the same without its remedy."""
+    return of_machine(machine, refusal).partition("; ")[0]
 
 
 def dtype(preset: ModelPreset, machine: Machine, options: ServingOptions, chosen: str) -> str:

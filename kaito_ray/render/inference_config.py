@@ -26,6 +26,7 @@ PLANNED: Final[Mapping[str, type | UnionType]] = {
     "gpu_memory_utilization": int | float,
     "max_num_batched_tokens": int,
     "tensor_parallel_size": int,
+    "pipeline_parallel_size": int,
     "max_lora_rank": int,
 }
 """Options that the planner computes with; the plan carries them to the engine."""
@@ -92,7 +93,6 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "hf_token": "inference.preset.presetOptions.modelAccessSecret",
     "lora_modules": "inference.adapters",
     "model": "inference.preset.name",
-    "pipeline_parallel_size": "the planner",
     "revision": "inference.preset.revision",
     "served_model_name": "inference.preset.name",
     "tokenizer": "inference.preset.name",

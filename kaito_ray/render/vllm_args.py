@@ -25,6 +25,7 @@ def serving_options(preset: ModelPreset, spec: InferenceSpec, config: InferenceC
         kv_cache_bytes=config.engine.get("kv_cache_memory_bytes"),
         max_batched_tokens=wishes.get("max_num_batched_tokens"),
         tensor_parallel=wishes.get("tensor_parallel_size"),
+        pipeline_parallel=wishes.get("pipeline_parallel_size"),
         adapters=adapters.slots(preset, spec),
         max_lora_rank=wishes.get("max_lora_rank", adapters.DEFAULT_RANK),
         replicas=spec.autoscaling.max_replicas if spec.autoscaling else defaults.replicas,

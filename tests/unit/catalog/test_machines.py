@@ -91,6 +91,33 @@ def test_a_node_without_them_is_its_instance_type() -> None:
     assert (found.gpu, found.cpus) == ("3 x NVIDIA L4", 47)
 
 
+def test_a_node_of_an_unknown_type_is_what_karpenter_s_labels_say() -> None:
+    labels = {
+        "node.kubernetes.io/instance-type": "g9.xlarge",
+        "karpenter.k8s.aws/instance-gpu-name": "t4",
+        "karpenter.k8s.aws/instance-gpu-manufacturer": "nvidia",
+        "karpenter.k8s.aws/instance-gpu-memory": "16384",
+    }
+    found = gpus.machine_of_node(node(labels, **{"nvidia.com/gpu": "2"}))
+    assert (found.gpu, found.gpu_memory_bytes) == ("2 x NVIDIA T4", 16384 * MIB)
+    assert (found.compute_capability, found.dtypes[0]) == (7.5, "float16")
+
+
+def test_each_type_has_the_labels_that_karpenter_gives_its_nodes() -> None:
+    aws, azure, cpu = (gpus.machine(n) for n in ("g5.12xlarge", "Standard_NC48ads_A100_v4", "Standard_D4s_v5"))
+    assert aws and azure and cpu
+    assert aws.karpenter_labels == {
+        "node.kubernetes.io/instance-type": "g5.12xlarge",
+        "karpenter.k8s.aws/instance-gpu-name": "a10g",
+        "karpenter.k8s.aws/instance-gpu-count": "4",
+        "karpenter.k8s.aws/instance-gpu-manufacturer": "nvidia",
+        "karpenter.k8s.aws/instance-gpu-memory": "23552",
+    }
+    assert azure.karpenter_labels["karpenter.azure.com/sku-gpu-name"] == "A100"
+    assert azure.karpenter_labels["karpenter.azure.com/sku-gpu-count"] == "2"
+    assert cpu.karpenter_labels == {"node.kubernetes.io/instance-type": "Standard_D4s_v5"}
+
+
 def test_a_node_with_unknown_gpus_says_which_labels_are_needed() -> None:
     with pytest.raises(UserError, match=r"node 'n1' has 1 GPUs of unknown memory.*nvidia.com/gpu.memory"):
         gpus.machine_of_node(node(**{"nvidia.com/gpu": "1"}))

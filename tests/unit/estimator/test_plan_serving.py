@@ -1,17 +1,35 @@
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from kaito_ray.catalog.gpus import Machine, machine, machines
-from kaito_ray.catalog.load import find
+from kaito_ray.catalog.load import find, presets
+from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU, UserError
 from kaito_ray.estimator import overhead
 from kaito_ray.estimator.kv_cache import CacheLayout, sequence_bytes
 from kaito_ray.estimator.options import CUDA_12, ROCM
-from kaito_ray.estimator.plan import ServingOptions, ServingPlan, cheapest, choose, compare, plan_serving
+from kaito_ray.estimator.plan import (
+    ServingOptions,
+    ServingPlan,
+    cheapest,
+    choose,
+    compare,
+    explained,
+    left_out,
+    plan_serving,
+)
 
 GIB = 2**30
 LAPTOP = Machine("local", "byo", "cpu", vendor="none", cpus=2, memory_bytes=24 * GIB)
+
+
+def on(instance_type: str) -> Machine:
+    found = machine(instance_type)
+    assert found is not None
+    return found
 
 
 def plan(model: str, instance_type: str, **wishes: object) -> ServingPlan:
@@ -144,6 +162,61 @@ def test_an_amd_gpu_is_planned_for_a_rocm_image_only() -> None:
         plan("llama-3.3-70b-instruct", "Standard_ND96isr_MI300X_v5")
     found = plan("llama-3.3-70b-instruct", "Standard_ND96isr_MI300X_v5", image=ROCM)
     assert (found.tensor_parallel, found.data_parallel) == (1, 8)
+
+
+def test_of_amd_s_gpus_the_rocm_image_runs_on_those_that_vllm_names() -> None:
+    with pytest.raises(UnsupportedGPU, match="Radeon Pro V520 is not among the GPUs of the ROCm engine image"):
+        plan_serving(find("smollm2"), on("g4ad.xlarge"), ServingOptions(image=ROCM))
+
+
+def test_a_packed_model_needs_a_gpu_with_its_kernels() -> None:
+    with pytest.raises(UnsupportedGPU, match=r"the kernels for mxfp4 need 8.0"):
+        plan_serving(find("gpt-oss-20b"), on("g4dn.metal"), ServingOptions())
+    assert plan_serving(find("qwen3-8b-awq"), on("g4dn.metal"), ServingOptions()).dtype == "float16"
+
+
+def test_an_image_of_one_s_own_is_named_among_the_reasons() -> None:
+    why = plan_serving(find("smollm2"), on("p3.2xlarge"), ServingOptions(image=CUDA_12)).why
+    assert why[-1] == "engine image CUDA 12: your own"
+
+
+@pytest.mark.parametrize("provider", ["azure", "aws"])
+def test_the_gpu_that_is_named_as_the_next_one_does_fit(provider: str) -> None:
+    refusals = [(preset, told) for preset in presets().values() for told in map(str, refused(preset, provider))]
+    named = [(preset, found[1]) for preset, told in refusals if (found := re.search(r"or more: (\S+) \(", told))]
+    assert len(named) > 100
+    for preset, instance_type in named:
+        assert plan_serving(preset, on(instance_type), ServingOptions(max_nodes=1)), preset.name
+
+
+def refused(preset: ModelPreset, provider: str) -> Iterator[DoesNotFit]:
+    for offered in machines(provider):
+        try:
+            plan_serving(preset, offered, ServingOptions(max_nodes=1))
+        except DoesNotFit as error:
+            yield error
+        except UnsupportedGPU:
+            continue
+
+
+def test_a_variant_of_the_catalog_is_named_where_it_would_fit() -> None:
+    with pytest.raises(DoesNotFit, match=r"use qwen3.6-35b-a3b-fp8, which is quantised"):
+        plan_serving(find("qwen3.6-35b-a3b"), on("g6e.xlarge"), ServingOptions(max_nodes=1))
+
+
+def test_what_was_passed_over_is_told_with_the_plan() -> None:
+    why = choose(find("phi-4"), [on("g6.xlarge"), on("g6e.xlarge")], ServingOptions(max_nodes=1)).why
+    assert why[0].startswith("not g6.xlarge: phi-4 does not fit")
+    assert ";" not in why[0]
+
+
+def test_what_a_comparison_left_out_is_told() -> None:
+    machines = [on(n) for n in ("g6.xlarge", "g6e.xlarge", "g4ad.xlarge")]
+    told = left_out(find("phi-4"), machines, ServingOptions(max_nodes=1))
+    assert [line.partition(":")[0] for line in told] == ["g6.xlarge", "g4ad.xlarge"]
+    assert [p.machine.instance_type for p in explained(find("phi-4"), machines, ServingOptions(max_nodes=1))] == [
+        "g6e.xlarge"
+    ]
 
 
 def test_a_fixed_tensor_parallel_degree_is_kept() -> None:
