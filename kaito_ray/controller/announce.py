@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kaito_ray.api import conditions as c
+from kaito_ray.api import names
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.controller.decide import Action, Create, Replace
 from kaito_ray.controller.offers import Offer
@@ -71,11 +72,13 @@ def _of_serving(
     if new.plan != old.plan:
         yield from _of_offer(planned.offer, planned.plan.machine.instance_type)
         yield events.planned(sentence(planned))
-    for step in steps:
-        if step.resource == RAY_SERVICES and isinstance(step, Create):
-            yield events.serving_started(step.manifest["metadata"]["name"])
-        elif step.resource == RAY_SERVICES and isinstance(step, Replace):
-            yield events.serving_changed(step.manifest["metadata"]["name"])
+    ray_service = names.ray_service(planned.inputs.workspace.metadata.name)
+    written = [step for step in steps if step.resource == RAY_SERVICES]
+    # Without a plan nothing was told yet, so an operator that was killed before it could tell may have made it.
+    if old.plan is None or any(isinstance(step, Create) for step in written):
+        yield events.serving_started(ray_service)
+    elif any(isinstance(step, Replace) for step in written):
+        yield events.serving_changed(ray_service)
     before, now = old.condition(c.NODES_READY), new.condition(c.NODES_READY)
     if now and now.status == "True" and (before is None or before.status != "True"):
         yield events.nodes_ready(now.message)

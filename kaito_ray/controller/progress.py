@@ -53,6 +53,10 @@ def progress(service: Manifest | None, *, was_ready: bool) -> Progress:
     ready = _condition(status.get("conditions"), "Ready")
     if ready.get("reason") in _FATAL:
         return Progress(False, ready["reason"], f"KubeRay gave up: {shortened(ready.get('message', ''))}")
+    if ready.get("reason") == "ReconcileFailed":
+        return Progress(
+            False, "ReconcileFailed", f"KubeRay failed, and tries again: {shortened(ready.get('message', ''))}"
+        )
     active = status.get("activeServiceStatus") or {}
     pending = status.get("pendingServiceStatus") or {}
     serving = ready.get("status") == "True" and bool(active.get("rayClusterName"))
@@ -109,7 +113,12 @@ def _cluster(current: Mapping[str, Any]) -> Progress:
     """Return what the Ray cluster waits for, while Serve has said nothing."""
     if not current.get("rayClusterName"):
         return _waiting("waiting for KubeRay to create the Ray cluster")
-    head = _condition((current.get("rayClusterStatus") or {}).get("conditions"), "HeadPodReady")
+    conditions = (current.get("rayClusterStatus") or {}).get("conditions")
+    failure = _condition(conditions, "ReplicaFailure")
+    if failure.get("status") == "True":
+        said = shortened(failure.get("message", ""))
+        return Progress(False, failure.get("reason", "ReplicaFailure"), f"the Ray pod cannot be created: {said}")
+    head = _condition(conditions, "HeadPodReady")
     if head.get("status") == "True":
         return _waiting("Ray runs; starting Ray Serve")
     reason = head.get("reason", "HeadPodNotFound")

@@ -11,11 +11,13 @@ from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
-from kaito_ray.errors import KaitoRayError, TransientError
+from kaito_ray.errors import ApiUnavailable, Conflict, KaitoRayError, TransientError
 from kaito_ray.kube.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
+CONFLICT_S = 0.2
+"""How soon to read again what somebody else has just written."""
 NOT_OURS_S = 30.0
 """How soon to ask again whether Workspaces are ours to reconcile."""
 
@@ -46,7 +48,12 @@ async def _worker(
             else:
                 again_s = await reconcile(cluster, replicas, key, settings, models=models)
             failed = False
+        except Conflict as error:
+            # Somebody else's write came between; that is news of the Workspace, and no reason to wait for long.
+            failed, again_s = False, CONFLICT_S
+            log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except TransientError as error:
+            again_s = error.retry_after_s if isinstance(error, ApiUnavailable) else None
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except KaitoRayError as error:
             log.warning("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
@@ -30,6 +31,8 @@ PAGE_SIZE: Final = 500
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_LONGEST_LINE_BYTES: Final = 16 * 2**20
+"""An object has at most 1.5 MiB in etcd; as JSON, with its managedFields, it may be a few times that."""
 
 
 class KubernetesCluster:
@@ -43,10 +46,8 @@ class KubernetesCluster:
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:
         """See `Cluster.get`."""
-        status, body = await self._call("GET", path(resource, namespace, name))
-        if status == 404:
-            return None
-        return _checked(status, body, resource)
+        answer = await self._call("GET", path(resource, namespace, name))
+        return None if answer.status == 404 else _checked(answer, resource)
 
     async def list(
         self, resource: Resource, namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -57,7 +58,7 @@ class KubernetesCluster:
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
         namespace = manifest["metadata"].get("namespace")
-        return _checked(*await self._call("POST", path(resource, namespace), body=manifest), resource)
+        return _checked(await self._call("POST", path(resource, namespace), body=manifest), resource)
 
     async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.replace`."""
@@ -80,9 +81,9 @@ class KubernetesCluster:
         options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid:
             options["preconditions"] = {"uid": uid}
-        status, body = await self._call("DELETE", path(resource, namespace, name), body=options)
-        if status not in (404, 409):  # 409: that name belongs to another object by now, so ours is gone
-            _checked(status, body, resource)
+        answer = await self._call("DELETE", path(resource, namespace, name), body=options)
+        if answer.status not in (404, 409):  # 409: that name belongs to another object by now, so ours is gone
+            _checked(answer, resource)
 
     async def watch(self, resource: Resource, namespace: str | None = None) -> AsyncGenerator[Change, None]:
         """See `Cluster.watch`."""
@@ -99,10 +100,10 @@ class KubernetesCluster:
 
     async def knows(self, resource: Resource) -> bool:
         """Return whether the API server serves that kind: whether its CRD is installed."""
-        status, body = await self._call("GET", path(resource).rpartition("/")[0])
-        if status == 404:
+        answer = await self._call("GET", path(resource).rpartition("/")[0])
+        if answer.status == 404:
             return False
-        return any(found["name"] == resource.plural for found in _checked(status, body, resource)["resources"])
+        return any(found["name"] == resource.plural for found in _checked(answer, resource)["resources"])
 
     async def close(self) -> None:
         """See `Cluster.close`."""
@@ -116,14 +117,14 @@ class KubernetesCluster:
         if labels:
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         while True:
-            status, body = await self._call("GET", path(resource, namespace), query)
-            if status == 404:
+            answer = await self._call("GET", path(resource, namespace), query)
+            if answer.status == 404:
                 return Page([], None)
-            if status == 410 and "continue" in query:  # the list changed too much under us: start again
+            if answer.status == 410 and "continue" in query:  # the list changed too much under us: start again
                 items = []
                 del query["continue"]
                 continue
-            listed = _checked(status, body, resource)
+            listed = _checked(answer, resource)
             # A list names apiVersion and kind once, for all its items.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in listed["items"]]
             if not (token := listed["metadata"].get("continue")):
@@ -133,10 +134,10 @@ class KubernetesCluster:
     async def _put(self, resource: Resource, manifest: Manifest, subresource: str) -> Manifest:
         meta = manifest["metadata"]
         where = path(resource, meta.get("namespace"), meta["name"]) + subresource
-        status, body = await self._call("PUT", where, body=manifest)
-        if status == 404:
+        answer = await self._call("PUT", where, body=manifest)
+        if answer.status == 404:
             raise Conflict(f"{resource.kind} {meta['name']} went away while it was being written")
-        return _checked(status, body, resource)
+        return _checked(answer, resource)
 
     async def _stream(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[Manifest, None]:
         query = {
@@ -152,20 +153,21 @@ class KubernetesCluster:
                     raise Expired
                 if response.status != 200:
                     await self._forget_credentials_if_refused(response.status)
-                    _checked(response.status, _parsed(await response.read()), resource)
-                async for line in response.content:
-                    yield json.loads(line)
+                    _checked(_Answer.of(response, await response.read()), resource)
+                # A line is as long as the object in it, and aiohttp's own lines are shorter than a Secret may be.
+                while line := await response.content.readuntil(b"\n", max_size=_LONGEST_LINE_BYTES):
+                    yield _event(line, resource)
             finally:
                 response.close()
 
     async def _call(
         self, method: str, where: str, query: Mapping[str, str] | None = None, *, body: Manifest | None = None
-    ) -> tuple[int, Any]:
+    ) -> _Answer:
         with _network_errors():
             response = await self._send(method, where, query or {}, body, REQUEST_TIMEOUT)
             content = await response.read()
         await self._forget_credentials_if_refused(response.status)
-        return response.status, _parsed(content)
+        return _Answer.of(response, content)
 
     async def _send(
         self, method: str, where: str, query: Mapping[str, str], body: Manifest | None, limits: aiohttp.ClientTimeout
@@ -231,25 +233,51 @@ def _network_errors() -> Iterator[None]:
         raise ApiUnavailable(f"the API server did not answer: {error or type(error).__name__}") from error
 
 
-def _parsed(content: bytes) -> Any:
+@dataclass(frozen=True)
+class _Answer:
+    """What the API server answered; `body` is None where it is no JSON object."""
+
+    status: int
+    body: Manifest | None
+    text: str = ""
+    retry_after_s: float = 0.0
+
+    @classmethod
+    def of(cls, response: aiohttp.ClientResponse, content: bytes) -> _Answer:
+        try:
+            body = json.loads(content)
+        except ValueError:
+            body = None
+        asked = response.headers.get("Retry-After", "")
+        return cls(
+            status=response.status,
+            body=body if isinstance(body, dict) else None,
+            text=content[:500].decode(errors="replace"),
+            retry_after_s=float(asked) if asked.isdigit() else 0.0,
+        )
+
+
+def _event(line: bytes, resource: Resource) -> Manifest:
+    """Return a watch event; a line that was cut off is a lost connection like any other."""
     try:
-        return json.loads(content)
-    except ValueError:
-        return {"message": content.decode(errors="replace")[:500]}
+        event: Manifest = json.loads(line)
+    except ValueError as error:
+        raise ApiUnavailable(f"watch of {resource.plural} ended in the middle of an event") from error
+    return event
 
 
-def _checked(status: int, body: Any, resource: Resource) -> Manifest:
-    """Return `body` of a 2xx answer; raise what the protocol promises for any other."""
-    if 200 <= status < 300:
-        answer: Manifest = body
-        return answer
-    message = body.get("message", "") if isinstance(body, dict) else ""
+def _checked(answer: _Answer, resource: Resource) -> Manifest:
+    """Return the body of a 2xx answer; raise what the protocol promises for any other."""
+    status, body = answer.status, answer.body
+    if 200 <= status < 300 and body is not None:
+        return body
+    message = (body or {}).get("message") or answer.text
     words = f"{resource.plural}: {message or 'the API server gave no reason'} (HTTP {status})"
     if status == 409:
         raise Conflict(words)
-    if status in (401, 410, 429) or status >= 500:
-        raise ApiUnavailable(words)
-    if status == 404 and not (body.get("details") or {}).get("name"):
+    if status in (401, 410, 429) or status >= 500 or status < 400:
+        raise ApiUnavailable(words, retry_after_s=answer.retry_after_s)
+    if status == 404 and not ((body or {}).get("details") or {}).get("name"):
         kind = ".".join(filter(None, (resource.plural, resource.group)))
         words = f"{kind} is not known to the API server; is its CRD installed?"
     raise ApiRefused(words)

@@ -130,7 +130,7 @@ async def emit(cluster: Cluster, about: Manifest, note: Note, *, now: str) -> No
         found = await cluster.get(EVENTS, name, namespace)
         if found is None:
             await cluster.create(EVENTS, _event(about, note, name, namespace, now))
-        else:
+        elif found.get("lastTimestamp") != now:  # else it was told in this very second, and the teller was killed
             await cluster.replace(EVENTS, {**found, "count": found.get("count", 1) + 1, "lastTimestamp": now})
     except (UserError, Conflict) as error:
         log.warning("event not written", extra={"event": note.reason, "object": meta["name"], "error": str(error)})

@@ -19,7 +19,7 @@ import psutil
 
 from kaito_ray.errors import TransientError
 from kaito_ray.kube.cluster import NODE_CLAIMS, NODE_POOLS, NODES, Manifest
-from kaito_ray.local.objects import Objects, condition, deleting, owner_reference, seconds_since, timestamp
+from kaito_ray.local.objects import Objects, condition, deleting, due, owner_reference, timestamp
 from kaito_ray.local.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def node_status(now: Manifest, has: Mapping[str, str]) -> Manifest:
     """Return the Node's status; its heartbeat is renewed once a minute."""
     before = now.get("status", {}).get("conditions", [])
     beat = next((c.get("lastHeartbeatTime") for c in before if c["type"] == "Ready"), None)
-    if beat is None or seconds_since(beat) >= _HEARTBEAT_S:
+    if beat is None or due(beat, _HEARTBEAT_S):
         beat = timestamp()
     name = now["metadata"]["name"]
     return {

@@ -21,7 +21,8 @@ from kaito_ray.errors import TransientError
 from kaito_ray.kube.cluster import CONFIG_MAPS, PODS, SECRETS, Manifest, Resource
 from kaito_ray.local import containers, pod_status, ray_head
 from kaito_ray.local.home import Home, read_json, write_json, write_private
-from kaito_ray.local.objects import Objects, controller_uid, deleting, seconds_since, timestamp
+from kaito_ray.local.objects import Objects, controller_uid, deleting, due, seconds_since, timestamp
+from kaito_ray.local.patience import Patience, described
 from kaito_ray.local.pod_status import Container
 from kaito_ray.local.ports import RayPorts
 from kaito_ray.local.processes import Process
@@ -68,6 +69,7 @@ class Kubelet:
         self._node = node
         self._probe = probe
         self._heads = heads
+        self._patience = Patience()
 
     async def reconcile(self) -> None:
         """Bring processes in line with pods, and the pods' status in line with processes."""
@@ -79,10 +81,30 @@ class Kubelet:
             raise failures[0]
 
     async def _sync(self, pod: Manifest) -> None:
-        if deleting(pod):
-            await self._remove(pod)
-        elif pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
-            await self._run(pod)
+        if not self._patience.due(pod):
+            return
+        try:
+            if deleting(pod):
+                await self._remove(pod)
+            elif pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
+                await self._run(pod)
+        except TransientError:
+            raise
+        except Exception as error:  # of one pod; the others go on
+            log.exception("pod %s: a pass failed", pod["metadata"]["name"])
+            await self._trouble(pod, error)
+        else:
+            self._patience.well(pod)
+
+    async def _trouble(self, pod: Manifest, error: Exception) -> None:
+        """Say on the pod what nobody foresaw, in the words of a kubelet; it is tried again with back-off."""
+        words = described(error)
+        if self._patience.failed(pod, error):
+            await self._objects.event(pod, "Failed", words, kind="Warning")
+        pod = self._objects.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"]) or pod
+        if not deleting(pod) and self._heads.running(self._head(pod)) is None:
+            stuck = replace(pod_status.of(pod), state=pod_status.waiting("RunContainerError", words), ready=False)
+            await self._objects.replace_status(PODS, pod, pod_status.pod_status(pod, stuck))
 
     async def _run(self, pod: Manifest) -> None:
         head, known = self._head(pod), pod_status.of(pod)
@@ -106,8 +128,7 @@ class Kubelet:
         """Start the process unless it must wait; None means that the pod has failed for good."""
         end = known.last_state.get("terminated", {})
         ran_s = seconds_since(end["startedAt"]) if end.get("startedAt") else 0.0
-        wait_s = pod_status.backoff_s(known.restarts, ran_s) - (seconds_since(end["finishedAt"]) if end else 0.0)
-        if end and wait_s > 0:
+        if end and not due(end["finishedAt"], pod_status.backoff_s(known.restarts, ran_s)):
             return replace(
                 known, state=pod_status.waiting("CrashLoopBackOff", "waits before the next start; see its log")
             )

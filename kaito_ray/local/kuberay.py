@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 
 from kaito_ray.errors import TransientError
 from kaito_ray.kube.cluster import RAY_CLUSTERS, RAY_JOBS, RAY_SERVICES, Manifest, Resource
+from kaito_ray.local import raycluster, rayservice
 from kaito_ray.local.home import Home
-from kaito_ray.local.objects import Objects
+from kaito_ray.local.objects import Objects, deleting
+from kaito_ray.local.patience import Patience, described
 from kaito_ray.local.ray_clusters import RayAccess, RayClusters
 from kaito_ray.local.raycluster_controller import RayClusterController
 from kaito_ray.local.rayjob_controller import RayJobController
@@ -29,6 +31,8 @@ class KubeRay:
     def __init__(self, home: Home, objects: Objects, ray: RayAccess, node: str, *, machine_cpus: int) -> None:
         clusters = RayClusters(objects, ray)
         self._objects = objects
+        self._clusters = clusters
+        self._patience = Patience()
         self._steps: tuple[tuple[Resource, Step], ...] = (
             (RAY_SERVICES, RayServiceController(objects, clusters).reconcile),
             (RAY_JOBS, RayJobController(objects, clusters).reconcile),
@@ -39,15 +43,36 @@ class KubeRay:
         """Carry every RayService, RayJob and RayCluster one step on."""
         for resource, step in self._steps:
             for item in self._objects.all(resource):
-                await _carefully(step, item)
+                if self._patience.due(item):
+                    await self._carefully(resource, step, item)
 
+    async def _carefully(self, resource: Resource, step: Step, item: Manifest) -> None:
+        """One object's trouble must not keep the others waiting; it is told, and tried again with back-off."""
+        what = f"{item['kind']} {item['metadata']['name']}"
+        try:
+            await step(item)
+            self._patience.well(item)
+        except TransientError as error:
+            log.info("%s will be tried again: %s", what, error)
+        except Exception as error:
+            log.exception("%s: reconciling failed", what)
+            try:
+                await self._tell(resource, item, error)
+            except TransientError as unheard:
+                log.info("%s: that could not be told: %s", what, unheard)
 
-async def _carefully(step: Step, item: Manifest) -> None:
-    """One object's trouble must not keep the others waiting; the next pass tries again."""
-    what = f"{item['kind']} {item['metadata']['name']}"
-    try:
-        await step(item)
-    except TransientError as error:
-        log.info("%s will be tried again: %s", what, error)
-    except Exception:
-        log.exception("%s: reconciling failed", what)
+    async def _tell(self, resource: Resource, item: Manifest, error: Exception) -> None:
+        """Say on the object what nobody foresaw."""
+        words = described(error)
+        if self._patience.failed(item, error):
+            await self._objects.event(item, "ReconcileFailed", words, kind="Warning")
+        item = self._objects.get(resource, item["metadata"]["name"], item["metadata"]["namespace"]) or item
+        if not deleting(item):
+            await self._objects.replace_status(resource, item, self._troubled(resource, item, words))
+
+    def _troubled(self, resource: Resource, item: Manifest, words: str) -> Manifest:
+        if resource == RAY_CLUSTERS:
+            return raycluster.cluster_status(item, self._clusters.head_pod(item), words)
+        if resource == RAY_JOBS:
+            return {**item.get("status", {}), "message": words}
+        return rayservice.troubled_status(item, words)

@@ -47,7 +47,7 @@ from kaito_ray.local.ray_rest import Ray, RayRest
 
 log = logging.getLogger(__name__)
 
-_FOLLOWED = (
+FOLLOWED = (
     RAY_SERVICES, RAY_JOBS, RAY_CLUSTERS, PODS, SERVICES, SECRETS, CONFIG_MAPS, NODES, NODE_POOLS, NODE_CLAIMS,
     PERSISTENT_VOLUME_CLAIMS,
 )  # fmt: skip
@@ -85,7 +85,7 @@ class LocalRay:
 
 async def run(home: Home, cluster: Cluster) -> None:
     """Follow the API server and keep this machine in line with it, until cancelled."""
-    objects = Objects(cluster, _FOLLOWED)
+    objects = Objects(cluster, FOLLOWED)
     node = node_name()
     async with httpx.AsyncClient(trust_env=False) as client, asyncio.TaskGroup() as tasks:
         ray = LocalRay(client)

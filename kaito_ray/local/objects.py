@@ -7,16 +7,23 @@ what was just written is seen at once, so that no reconciler acts twice on the s
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from kaito_ray.kube.cluster import EVENTS, Change, Cluster, Manifest, Resource
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped kinds) and name."""
+
+
+_ROUNDING_S: Final = 2.0
+"""Written times are whole seconds, so a recent one may lie a little ahead."""
+_REMEMBERED: Final = 1000
+"""How many deleted objects are kept in mind; an answer that is overtaken by that many deletions does not exist."""
 
 
 class Objects:
@@ -27,6 +34,7 @@ class Objects:
         self._objects: dict[Resource, dict[Key, Manifest]] = {r: {} for r in resources}
         self._unsynced = set(resources)
         self._listeners: list[asyncio.Event] = []
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     async def follow(self) -> None:
         """Keep the copy true, for ever."""
@@ -138,8 +146,12 @@ class Objects:
             self._unsynced.discard(resource)
         elif change.type == "DELETED":
             known = self._objects[resource].get(_key(change.object))
-            if known and known["metadata"]["uid"] == change.object["metadata"]["uid"]:
+            uid = change.object["metadata"]["uid"]
+            if known and known["metadata"]["uid"] == uid:
                 del self._objects[resource][_key(change.object)]
+            self._gone[uid] = None
+            if len(self._gone) > _REMEMBERED:
+                self._gone.popitem(last=False)
         else:
             self._note(resource, change.object)
         for event in self._listeners:
@@ -147,7 +159,10 @@ class Objects:
 
     def _note(self, resource: Resource, item: Manifest) -> Manifest:
         known = self._objects[resource].get(_key(item))
-        # The watch may still bring what was true before our last write.
+        # The watch may still bring what was true before our last write; and the answer to a write may come after the
+        # news that the object is gone, which nothing would ever correct.
+        if item["metadata"].get("uid") in self._gone:
+            return item
         if known is None or _version(known) <= _version(item):
             self._objects[resource][_key(item)] = item
         return item
@@ -182,8 +197,17 @@ def timestamp() -> str:
 
 
 def seconds_since(then: str) -> float:
-    """Return the seconds since a time that Kubernetes wrote."""
+    """Return the seconds since a time that Kubernetes wrote; negative where somebody has set the clock back since."""
     return (datetime.now(UTC) - datetime.fromisoformat(then)).total_seconds()
+
+
+def due(then: str, after_s: float) -> bool:
+    """Return whether so much time has passed since a time that Kubernetes wrote.
+
+    A time that is still to come says that somebody has set the clock back: nobody waits for it to come again.
+    """
+    passed_s = seconds_since(then)
+    return passed_s >= after_s or passed_s < -_ROUNDING_S
 
 
 def condition(

@@ -18,6 +18,8 @@ from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.raycluster import HASH, spec_hash
 
 FINALIZER: Final = "ray.io/rayservice-finalizer"
+RECONCILE_FAILED: Final = "ReconcileFailed"
+"""Reason of `Ready`, and ours alone: KubeRay says such a thing in its log."""
 _DELETION_DELAY_S: Final = 60.0
 
 
@@ -152,6 +154,16 @@ def suspended_status(service: Manifest, *, done: bool) -> Manifest:
             condition(conditions, "Suspended" if done else "Suspending", True, reason),
         ],
     }
+
+
+def troubled_status(service: Manifest, words: str) -> Manifest:
+    """Return the status of a service whose reconciling failed unforeseen; where it serves, it still does."""
+    status: Manifest = service.get("status", {})
+    if holds(service, "Ready"):
+        return status
+    conditions = status.get("conditions", [])
+    kept = [found for found in conditions if found["type"] != "Ready"]
+    return {**status, "conditions": [condition(conditions, "Ready", False, RECONCILE_FAILED, words), *kept]}
 
 
 def _ready(service: Manifest, conditions: list[Manifest], endpoints: int) -> Manifest:

@@ -39,6 +39,7 @@ class Scripted(KubernetesCluster):
 class Response:
     def __init__(self, status: int, body: Any) -> None:
         self.status, self._body = status, body
+        self.headers: dict[str, str] = {}
 
     async def read(self) -> bytes:
         return self._body if isinstance(self._body, bytes) else json.dumps(self._body).encode()
