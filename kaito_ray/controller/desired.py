@@ -19,7 +19,7 @@ import yaml
 from kaito_ray.api import names
 from kaito_ray.controller.observe import Child, Observed, child_names
 from kaito_ray.controller.served_model import model_mark
-from kaito_ray.errors import ManagedByKaito, NameTaken
+from kaito_ray.errors import Conflict, ManagedByKaito, NameTaken
 from kaito_ray.kube.cluster import NODE_POOLS, Manifest
 from kaito_ray.render import adapters
 from kaito_ray.render.inputs import ServingInputs
@@ -65,6 +65,7 @@ def require_ours(seen: Observed) -> None:
 
     Raises:
         ManagedByKaito: a child of the Workspace was made by KAITO.
+        Conflict: it belonged to a former Workspace of the same name, and is about to be collected.
         NameTaken: it belongs to somebody else.
     """
     uid = seen.workspace.metadata.uid
@@ -82,10 +83,16 @@ def require_ours(seen: Observed) -> None:
             raise ManagedByKaito(
                 f"{resource.kind} {name} was made by KAITO; delete KAITO's children of this Workspace to hand it over"
             )
+        if not owned and any(_is_namesake(owner, seen) for owner in live["metadata"].get("ownerReferences") or ()):
+            raise Conflict(f"{resource.kind} {name} of the former Workspace of that name is not gone yet")
         if not owned:
             raise NameTaken(
                 f"{resource.kind} {name} exists and belongs to somebody else; delete it, or choose another name"
             )
+
+
+def _is_namesake(owner: Mapping[str, Any], seen: Observed) -> bool:
+    return bool(owner["kind"] == names.KIND and owner["name"] == seen.workspace.metadata.name)
 
 
 def drifted(wanted: Manifest, live: Manifest) -> bool:

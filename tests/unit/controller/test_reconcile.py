@@ -492,7 +492,7 @@ async def test_writes_are_in_an_order_that_survives_a_crash_after_each() -> None
     await whole.reconciled()
     expected = {w for w in whole.cluster.writes if w.kind != "Event"}
     broken = await Stage().given()
-    for _ in range(len(expected) + 4):
+    for _ in range(len(expected) + 6):
         writes = len(broken.cluster.writes)
         create = broken.cluster.create
 
