@@ -6,6 +6,8 @@
     │   ├── UnknownPreset        no such model in the catalog
     │   ├── NotYetSupported      a legal field that this version does not carry out
     │   ├── ApiRefused           the API server refused a request, and would refuse it again
+    │   │   ├── WebhookDenied        somebody's admission webhook refused an object
+    │   │   └── WebhookUnavailable   an admission webhook does not answer, so nothing can be written
     │   ├── NameTaken            a child's name belongs to somebody else's object
     │   ├── ManagedByKaito       KAITO's children are still there
     │   ├── DoesNotFit           the model does not fit the machine
@@ -77,6 +79,18 @@ class ApiRefused(UserError):
     """The Kubernetes API answered 400, 403 or 422, or does not know the kind; the message is its own."""
 
     reason = "ApiRefused"
+
+
+class WebhookDenied(ApiRefused):
+    """An admission webhook that is not ours refused an object; the message is its own."""
+
+    reason = "WebhookDenied"
+
+
+class WebhookUnavailable(ApiRefused):
+    """An admission webhook that is not ours does not answer; somebody must repair or remove it."""
+
+    reason = "WebhookUnavailable"
 
 
 class NameTaken(UserError):

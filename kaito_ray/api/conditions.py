@@ -12,6 +12,7 @@ JOB_STARTED: Final = "JobStarted"
 WORKSPACE_SUCCEEDED: Final = "WorkspaceSucceeded"
 WORKSPACE_READY: Final = "WorkspaceReady"
 WORKSPACE_DELETING: Final = "WorkspaceDeleting"
+UPGRADE_IN_PROGRESS: Final = "UpgradeInProgress"
 
 NODE_CLAIMS_READY_REASON: Final = "NodeClaimsReady"
 NODE_CLAIM_NOT_READY_REASON: Final = "NodeClaimNotReady"

@@ -25,6 +25,7 @@ from kaito_ray.kube.cluster import (
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
+    PODS,
     RAY_JOBS,
     RAY_SERVICES,
     SECRETS,
@@ -48,7 +49,7 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     """Return kopf's registry with every handler of the operator."""
     found = kopf.OperatorRegistry()
     on_workspace(watches, found)
-    for resource in (*custom_kinds(settings), SERVICES, SECRETS):
+    for resource in (*custom_kinds(settings), SERVICES, SECRETS, PODS):
         on_child(watches, resource, found)
     for resource in (CONFIG_MAPS, SECRETS):
         on_named(watches, resource, found)

@@ -6,24 +6,47 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kaito_ray.api import conditions as c
+from kaito_ray.api import names
 from kaito_ray.api.status import Condition
+from kaito_ray.controller.cause import Cause
+from kaito_ray.controller.claim_cause import of_claims
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import is_ready
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.estimator.tuning import TuningPlan
 from kaito_ray.kube.cluster import Manifest
 
+_QUIET: Final = (c.NODE_CLAIM_NOT_READY_REASON, c.NODE_CLAIMS_READY_REASON)
 _STAGES: Final = ("Launched", "Registered", "Initialized")
 """Conditions of a NodeClaim, in the order in which they come true."""
 _PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
-def claim_condition(claims: Sequence[Manifest], needed: int) -> Condition:
-    """Return `NodeClaimReady`."""
+def claim_condition(
+    claims: Sequence[Manifest],
+    needed: int,
+    *,
+    failure: Cause | None = None,
+    before: Condition | None = None,
+) -> Condition:
+    """Return `NodeClaimReady`.
+
+    `failure` is why a machine does not come, with what is tried next; `before` is the condition as it was: a claim
+    that failed is gone at once, so its word stands until the next one has a word of its own.
+    """
     ready = [claim for claim in claims if _status(claim, "Ready") == "True"]
     if len(ready) >= needed:
         return _condition(c.NODE_CLAIM_READY, True, c.NODE_CLAIMS_READY_REASON, f"{len(ready)} machines provisioned")
+    if failure is not None:
+        return _condition(c.NODE_CLAIM_READY, False, failure.reason, failure.message[:256])
     waiting = next((claim for claim in claims if claim not in ready), None)
+    undecided = waiting is None or _status(waiting, "Launched") != "True"
+    if (
+        undecided
+        and before is not None
+        and before.reason not in (*_QUIET, _find(waiting or {}, "Launched").get("reason"))
+    ):
+        return _condition(c.NODE_CLAIM_READY, False, before.reason, before.message)
     if waiting is None:
         message = f"waiting for Karpenter: {len(ready)} of {needed} machines"
         return _condition(c.NODE_CLAIM_READY, False, c.NODE_CLAIM_NOT_READY_REASON, message)
@@ -34,6 +57,14 @@ def claim_condition(claims: Sequence[Manifest], needed: int) -> Condition:
     if reason in (stage, "AwaitingReconciliation", "Unknown"):
         reason = c.NODE_CLAIM_NOT_READY_REASON
     return _condition(c.NODE_CLAIM_READY, False, reason, message.rstrip(": "))
+
+
+def machines_condition(seen: Observed, needed: int, instance_types: Sequence[str]) -> Condition:
+    """Return `NodeClaimReady` of a Workspace whose machines may be of any of those types."""
+    meta = seen.workspace.metadata
+    failure = of_claims(seen.node_claims, seen.warnings, names.node_pool(meta.namespace, meta.name), instance_types)
+    before = seen.workspace.status.condition(c.NODE_CLAIM_READY)
+    return claim_condition(seen.node_claims, needed, failure=failure, before=before)
 
 
 def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan, used: Sequence[str]) -> Condition:
@@ -63,6 +94,11 @@ def used_nodes(seen: Observed, provisioned: bool) -> tuple[str, ...]:
         return tuple(sorted(node["metadata"]["name"] for node in seen.nodes))
     named = {claim.get("status", {}).get("nodeName") for claim in seen.node_claims}
     return tuple(sorted(name for name in named if name))
+
+
+def has_condition(item: Manifest, type_: str) -> bool:
+    """Return whether that condition of an object is True."""
+    return _status(item, type_) == "True"
 
 
 def _gpus(node: Manifest) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from kaito_ray.api import conditions as c
 from kaito_ray.api import names
 from kaito_ray.api.status import AdapterStatus
 from kaito_ray.api.workspace import Workspace
@@ -18,6 +19,7 @@ from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
+from kaito_ray.controller.warnings import ClaimWarnings, of_pods
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     NODE_CLAIMS,
@@ -68,7 +70,9 @@ class Observed:
     nodes: tuple[Manifest, ...] = ()
     """Nodes that may serve: those of the claims; where nodes are not made for a Workspace, all that it selects."""
     pods: tuple[Manifest, ...] = ()
-    """Ray pods; read only while the Workspace is being deleted."""
+    """Ray pods; read only while the Workspace is not ready, or is being deleted."""
+    warnings: tuple[Manifest, ...] = ()
+    """Warning Events about those pods that wait, and about NodeClaims, whose own words go with them."""
 
     @property
     def ray_service(self) -> Manifest | None:
@@ -119,6 +123,7 @@ async def observe(
     *,
     jobs: Jobs | None = None,
     models: Models | None = None,
+    claim_warnings: ClaimWarnings | None = None,
 ) -> Observed:
     """Return what the cluster holds for that Workspace, and what its replica or job says.
 
@@ -147,6 +152,13 @@ async def observe(
     config = work.config if work else None
     leaving = meta.deletion_timestamp is not None
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
+    pods: list[Manifest] = []
+    warnings: list[Manifest] = []
+    if leaving or not _all_well(workspace, children):
+        pods = await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})
+        warnings = await of_pods(cluster, pods)
+        if settings.provisioner == "karpenter" and settings.provider != "local" and _none_launched(claims):
+            warnings += await (claim_warnings or ClaimWarnings(cluster)).read()
     return Observed(
         workspace=workspace,
         manifest=manifest,
@@ -159,7 +171,25 @@ async def observe(
         job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
         node_claims=tuple(claims),
         nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
-        pods=tuple(await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})) if leaving else (),
+        pods=tuple(pods),
+        warnings=tuple(warnings),
+    )
+
+
+def _all_well(workspace: Workspace, children: Mapping[Child, Manifest]) -> bool:
+    """Return whether nothing is to be explained: it was ready, and KubeRay says that it is, without an upgrade."""
+    service = children.get((RAY_SERVICES, names.ray_service(workspace.metadata.name))) or {}
+    told = {one["type"]: one["status"] for one in (service.get("status") or {}).get("conditions") or ()}
+    before = workspace.status.condition(c.WORKSPACE_READY)
+    ready = before is not None and before.status == "True" and told.get("Ready") == "True"
+    return ready and told.get("UpgradeInProgress") != "True"
+
+
+def _none_launched(claims: Iterable[Manifest]) -> bool:
+    return not any(
+        condition["type"] == "Launched" and condition["status"] == "True"
+        for claim in claims
+        for condition in (claim.get("status") or {}).get("conditions") or ()
     )
 
 

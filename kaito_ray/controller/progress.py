@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kaito_ray.api import conditions as c
+from kaito_ray.controller.engine_cause import of_engine
 from kaito_ray.kube.cluster import Manifest
 
 
@@ -93,7 +94,10 @@ def _failure(state: str, application: Mapping[str, Any]) -> Progress:
     deployments = (application.get("serveDeploymentStatuses") or {}).values()
     # The application says no more than that a deployment failed; why stands in that deployment's traceback.
     messages = [*(d.get("message") for d in deployments if d.get("status") == state), application.get("message")]
-    said = shortened(next(filter(None, messages), ""))
+    words = next(filter(None, messages), "")
+    if cause := of_engine(words):
+        return Progress(False, cause.reason, cause.message)
+    said = shortened(words)
     if state == "UNHEALTHY":
         return Progress(False, "ReplicaUnhealthy", f"the replica does not answer and is restarted: {said}")
     return Progress(

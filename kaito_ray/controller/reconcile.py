@@ -24,9 +24,11 @@ from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
+from kaito_ray.controller.rollout import deadline_s, rollout
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
 from kaito_ray.controller.tuning_plan import plan_run
+from kaito_ray.controller.warnings import ClaimWarnings
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
 from kaito_ray.kube.events import Note, emit, timestamp
@@ -49,6 +51,7 @@ async def reconcile(
     *,
     jobs: Jobs | None = None,
     models: Models | None = None,
+    claim_warnings: ClaimWarnings | None = None,
     now: str | None = None,
 ) -> float | None:
     """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
@@ -66,7 +69,9 @@ async def reconcile(
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         faults, workspace = refusals(manifest), _bare(manifest)
-    seen = await observe(cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models)
+    seen = await observe(
+        cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claim_warnings=claim_warnings
+    )
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
@@ -88,9 +93,11 @@ async def reconcile(
     except UserError as error:
         await _refuse(cluster, seen, manifest, error, now)
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
-    status = serving_status(seen, planned, settings, now=now)
+    judged = rollout(seen, planned.plan, settings, now=now)
+    status = serving_status(seen, planned, settings, judged, now=now)
     await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
-    return LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
+    again_s = LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
+    return min(again_s, deadline_s(status, seen, planned.plan, settings, now=now))
 
 
 async def _refuse(

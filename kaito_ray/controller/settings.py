@@ -52,6 +52,8 @@ class Settings:
     """What becomes of a retired instance type."""
     data_allow: tuple[str, ...] = ()
     """Hosts and networks that tuning may fetch data from though they are private."""
+    rollout_deadline_s: int | None = None
+    """How long a rollout may take before it is called stuck; None: by the size of the weights."""
     workers: int = 4
     """Workspaces reconciled at the same time."""
     identity: str = "kaito-ray"
@@ -102,6 +104,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add(
         "data-allow", None, "comma-separated hosts or networks that training data may come from though they are private"
     )
+    add("rollout-deadline", 0, "seconds after which a rollout is called stuck; 0: by the size of the weights")
     add("workers", defaults.workers, "Workspaces reconciled at the same time")
     add(
         "identity",
@@ -127,6 +130,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         models_dir=Path(given.models_dir).resolve() if given.models_dir else None,
         retired=given.retired,
         data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
+        rollout_deadline_s=int(given.rollout_deadline) or None,
         workers=int(given.workers),
         identity=given.identity,
         lease_namespace=given.lease_namespace,

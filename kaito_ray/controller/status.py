@@ -6,38 +6,44 @@ from collections.abc import Sequence
 from typing import Final
 
 from kaito_ray.api import conditions as c
-from kaito_ray.api.status import Condition, State, WorkspaceStatus
+from kaito_ray.api.status import AdapterStatus, Condition, State, WorkspaceStatus
 from kaito_ray.controller.adapters import adapter_statuses
-from kaito_ray.controller.nodes import claim_condition, nodes_condition, used_nodes
+from kaito_ray.controller.nodes import machines_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.planning import Planned
 from kaito_ray.controller.progress import Progress, progress
+from kaito_ray.controller.rollout import UPGRADING, Rollout
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import UserError
 
 
-def serving_status(seen: Observed, planned: Planned, settings: Settings, *, now: str) -> WorkspaceStatus:
+def serving_status(
+    seen: Observed, planned: Planned, settings: Settings, judged: Rollout, *, now: str
+) -> WorkspaceStatus:
     """Return the status of a Workspace that is planned; `now` is RFC 3339."""
     old = seen.workspace.status
     provisioned = settings.provisioner == "karpenter"
     used = used_nodes(seen, provisioned)
+    adapters = adapter_statuses(seen)
     nodes = [nodes_condition(seen, planned.plan, used)]
     if provisioned:
-        nodes.insert(0, claim_condition(seen.node_claims, planned.plan.nodes))
+        nodes.insert(0, machines_condition(seen, planned.plan.nodes, planned.inputs.instance_types))
     resource = _resource_condition(nodes)
-    inference = _inference_condition(seen, settings)
+    inference = _inference_condition(seen, settings, judged.serving)
     ready = inference.status == "True" and resource.status == "True"
     found = [*nodes, resource, inference, *_overall(ready, _why([*nodes, inference]))]
+    if judged.upgrade is not None:
+        found.append(_condition(c.UPGRADE_IN_PROGRESS, True, judged.upgrade.reason, _second(judged.upgrade.message)))
     return old.model_copy(
         update={
             "worker_nodes": used,
             "target_node_count": planned.plan.nodes,
             "state": _state(ready, old),
             "conditions": dated(found, seen, now),
-            "reason": None if ready else column(_why([*nodes, inference])),
+            "reason": _beside(judged, adapters) if ready else column(_why([*nodes, inference])),
             "endpoint": endpoint(seen, settings) if inference.status == "True" else old.endpoint,
             "plan": planned.plan.to_status(),
-            "adapters": adapter_statuses(seen),
+            "adapters": adapters,
             "observed_generation": seen.workspace.metadata.generation,
         }
     )
@@ -96,6 +102,10 @@ _OF_SERVING: Final = (c.INFERENCE_READY, c.WORKSPACE_READY, c.WORKSPACE_SUCCEEDE
 """Conditions that end as soon as a deletion begins."""
 
 
+_WAITING: Final = (c.NODE_CLAIM_NOT_READY_REASON, c.NODE_NOT_READY_REASON, c.INFERENCE_PENDING_REASON)
+"""Reasons that tell of a step that takes its time, not of a fault."""
+
+
 def endpoint(seen: Observed, settings: Settings) -> str | None:
     """Return the base URL of the Workspace; None where its Service has no address yet."""
     service = seen.service
@@ -112,8 +122,19 @@ def endpoint(seen: Observed, settings: Settings) -> str | None:
     return f"http://{meta.name}.{meta.namespace}.svc"
 
 
-def _inference_condition(seen: Observed, settings: Settings) -> Condition:
-    found = progress(seen.ray_service, was_ready=_was_ready(seen.workspace.status))
+def _beside(judged: Rollout, adapters: Sequence[AdapterStatus]) -> str | None:
+    """Return what is wrong though the model answers: an upgrade that is stuck, or an adapter that is not served."""
+    if judged.upgrade is not None and judged.upgrade.reason != UPGRADING:
+        return column(f"serving, but the upgrade fails: {judged.upgrade.message}")
+    failed = next((adapter for adapter in adapters if adapter.state == "Failed"), None)
+    return column(f"serving, but not adapter {failed.name}: {failed.message}") if failed else None
+
+
+def _second(message: str) -> str:
+    return f"a second Ray cluster is started beside the serving one, and takes over when it is ready: {message}"
+
+
+def _inference_condition(seen: Observed, settings: Settings, found: Progress) -> Condition:
     if found.ready and endpoint(seen, settings) is None:
         found = Progress(False, c.INFERENCE_PENDING_REASON, "the model is loaded; waiting for an address")
     return _condition(c.INFERENCE_READY, found.ready, found.reason, found.message)
@@ -143,7 +164,10 @@ def _overall(ready: bool, why: str, reason: str | None = None, *, failed: bool =
 
 
 def _why(conditions: Sequence[Condition]) -> str:
-    return next((condition.message for condition in conditions if condition.status != "True"), "")
+    """Return the first failure, or else the first thing that is waited for."""
+    missing = [condition for condition in conditions if condition.status != "True"]
+    failing = [condition for condition in missing if condition.reason not in _WAITING]
+    return next((condition.message for condition in (*failing, *missing)), "")
 
 
 def column(message: str) -> str:

@@ -14,7 +14,7 @@ from kaito_ray.api.status import Condition, PlanStatus, State, TuningStatus, Wor
 from kaito_ray.api.tuning_args import last_failure, last_progress
 from kaito_ray.controller.decide import Action, Create, Delete
 from kaito_ray.controller.desired import annotated
-from kaito_ray.controller.nodes import claim_condition, nodes_condition, used_nodes
+from kaito_ray.controller.nodes import machines_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.progress import shortened
 from kaito_ray.controller.served_model import model_mark
@@ -93,7 +93,7 @@ def tuning_status(seen: Observed, planned: PlannedTuning, settings: Settings, *,
     if not ended:
         machines.append(nodes_condition(seen, plan, used))
         if settings.provisioner == "karpenter":
-            machines.insert(0, claim_condition(seen.node_claims, plan.nodes))
+            machines.insert(0, machines_condition(seen, plan.nodes, planned.inputs.instance_types))
         machines.append(_resource(machines))
     else:
         # The machines are given back, and that is no fault.

@@ -11,6 +11,7 @@ from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.warnings import ClaimWarnings
 from kaito_ray.errors import ApiUnavailable, Conflict, KaitoRayError, TransientError
 from kaito_ray.kube.cluster import Cluster
 
@@ -24,10 +25,12 @@ NOT_OURS_S = 30.0
 
 async def work(cluster: Cluster, replicas: Replicas, models: Models, queue: WorkQueue, settings: Settings) -> None:
     """Reconcile for ever, several Workspaces at a time."""
-    ownership = Ownership(cluster)
+    ownership, claim_warnings = Ownership(cluster), ClaimWarnings(cluster)
     async with asyncio.TaskGroup() as group:
         for _ in range(settings.workers):
-            group.create_task(_worker(cluster, replicas, models, queue, settings, ownership=ownership))
+            group.create_task(
+                _worker(cluster, replicas, models, queue, settings, ownership=ownership, claim_warnings=claim_warnings)
+            )
 
 
 async def _worker(
@@ -38,6 +41,7 @@ async def _worker(
     settings: Settings,
     *,
     ownership: Ownership,
+    claim_warnings: ClaimWarnings,
 ) -> None:
     while True:
         key = await queue.get()
@@ -46,7 +50,9 @@ async def _worker(
             if await ownership.problem():
                 again_s = NOT_OURS_S
             else:
-                again_s = await reconcile(cluster, replicas, key, settings, models=models)
+                again_s = await reconcile(
+                    cluster, replicas, key, settings, models=models, claim_warnings=claim_warnings
+                )
             failed = False
         except Conflict as error:
             # Somebody else's write came between; that is news of the Workspace, and no reason to wait for long.

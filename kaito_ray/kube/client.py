@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
+from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict, WebhookDenied, WebhookUnavailable
 from kaito_ray.kube.cluster import Change, Manifest, Resource
 from kaito_ray.kube.informer import Expired, Page, follow
 
@@ -30,6 +31,8 @@ PAGE_SIZE: Final = 500
 """Objects asked for at once when listing."""
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_DENIED: Final = re.compile(r'admission webhook "(.*?)" denied the request: ?(.*)', re.DOTALL)
+_SILENT: Final = re.compile(r'failed calling webhook "(.*?)"')
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _LONGEST_LINE_BYTES: Final = 16 * 2**20
 """An object has at most 1.5 MiB in etcd; as JSON, with its managedFields, it may be a few times that."""
@@ -50,10 +53,15 @@ class KubernetesCluster:
         return None if answer.status == 404 else _checked(answer, resource)
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
         """See `Cluster.list`."""
-        return (await self._page(resource, namespace, labels)).items
+        return (await self._page(resource, namespace, labels, fields)).items
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
@@ -89,7 +97,7 @@ class KubernetesCluster:
         """See `Cluster.watch`."""
 
         async def page() -> Page:
-            return await self._page(resource, namespace, None)
+            return await self._page(resource, namespace)
 
         def stream(version: str) -> AsyncGenerator[Manifest, None]:
             return self._stream(resource, namespace, version)
@@ -111,11 +119,18 @@ class KubernetesCluster:
         if api is not None:
             await api.close()
 
-    async def _page(self, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None) -> Page:
+    async def _page(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Page:
         items: list[Manifest] = []
         query = {"limit": str(PAGE_SIZE)}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        for selector, wanted in (("labelSelector", labels), ("fieldSelector", fields)):
+            if wanted:
+                query[selector] = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
         while True:
             answer = await self._call("GET", path(resource, namespace), query)
             if answer.status == 404:
@@ -275,6 +290,10 @@ def _checked(answer: _Answer, resource: Resource) -> Manifest:
     words = f"{resource.plural}: {message or 'the API server gave no reason'} (HTTP {status})"
     if status == 409:
         raise Conflict(words)
+    if denied := _DENIED.search(message):
+        raise WebhookDenied(f"the webhook {denied[1]} refuses the {resource.kind}: {denied[2]}")
+    if silent := _SILENT.search(message):
+        raise WebhookUnavailable(f"the webhook {silent[1]} does not answer, so no {resource.kind} can be written")
     if status in (401, 410, 429) or status >= 500 or status < 400:
         raise ApiUnavailable(words, retry_after_s=answer.retry_after_s)
     if status == 404 and not ((body or {}).get("details") or {}).get("name"):

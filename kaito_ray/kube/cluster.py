@@ -75,9 +75,17 @@ class Cluster(Protocol):
         """Return the object, or None where there is none (404, also when the kind itself is unknown)."""
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
-        """Return every object, in all namespaces where none is named; empty where the kind is unknown."""
+        """Return every object, in all namespaces where none is named; empty where the kind is unknown.
+
+        `labels` and `fields` (such as `involvedObject.uid` of Events) are selected by the server.
+        """
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """Return the stored object.

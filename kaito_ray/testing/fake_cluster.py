@@ -51,11 +51,21 @@ class FakeCluster:
         return deepcopy(self._objects.get(_key(resource, namespace, name)))
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
         """See `Cluster.list`."""
         self._maybe_fail()
-        return [deepcopy(o) for o in self._all(resource, namespace) if (labels or {}).items() <= _labels(o).items()]
+        return [
+            deepcopy(o)
+            for o in self._all(resource, namespace)
+            if (labels or {}).items() <= _labels(o).items()
+            and all(_field(o, path) == value for path, value in (fields or {}).items())
+        ]
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
@@ -193,6 +203,13 @@ def _key(resource: Resource, namespace: str | None, name: str) -> Key:
 def _labels(manifest: Manifest) -> dict[str, str]:
     labels: dict[str, str] = manifest["metadata"].get("labels") or {}
     return labels
+
+
+def _field(manifest: Manifest, path: str) -> object:
+    value: object = manifest
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _owners(manifest: Manifest) -> set[str]:

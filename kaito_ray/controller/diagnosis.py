@@ -1,0 +1,54 @@
+"""Why serving is not ready, from everything around it: the pods, their Events, KubeRay's and Serve's words. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kaito_ray.controller.cause import Cause
+from kaito_ray.controller.nodes import has_condition
+from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.offers import is_ready
+from kaito_ray.controller.pod_cause import of_pods, of_refusal
+from kaito_ray.controller.progress import DEPLOY_FAILED, Progress
+
+_SCHEDULING: Final = ("Unschedulable", "UntoleratedTaint", "InsufficientGpus", "InsufficientDisk")
+"""Causes that stand for a while whenever machines are on their way."""
+
+
+def diagnosed(found: Progress, seen: Observed, *, was_ready: bool) -> Progress:
+    """Return the progress with the cause that stands behind it, where one is known."""
+    if found.ready or found.reason == DEPLOY_FAILED:
+        return found
+    cause = of_refusal(_creation_failure(seen)) or _of_pods(seen)
+    if cause is None and was_ready:
+        cause = _lost(seen)
+    return Progress(False, cause.reason, cause.message) if cause else found
+
+
+def _of_pods(seen: Observed) -> Cause | None:
+    cause = of_pods(seen.pods, seen.warnings)
+    coming = any(not has_condition(claim, "Ready") for claim in seen.node_claims)
+    return None if cause and cause.reason in _SCHEDULING and coming else cause
+
+
+def _lost(seen: Observed) -> Cause | None:
+    """Return what became of a head pod that served; without its own store, Ray starts anew with it."""
+    heads = [pod for pod in seen.pods if (pod["metadata"].get("labels") or {}).get("ray.io/node-type") == "head"]
+    broken = {node["metadata"]["name"] for node in seen.nodes if not is_ready(node)}
+    gone = [name for pod in heads if (name := (pod.get("spec") or {}).get("nodeName")) in broken]
+    if gone:
+        return Cause("HeadPodLost", f"the Ray head pod is lost: its node {gone[0]} is not ready; KubeRay makes another")
+    if not heads or any("deletionTimestamp" in pod["metadata"] for pod in heads):
+        return Cause("HeadPodLost", "the Ray head pod is gone; KubeRay makes another and loads the model again")
+    return None
+
+
+def _creation_failure(seen: Observed) -> str:
+    """Return why KubeRay could not create a pod, from its condition `ReplicaFailure`."""
+    status: dict[str, Any] = (seen.ray_service or {}).get("status") or {}
+    for which in ("pendingServiceStatus", "activeServiceStatus"):
+        cluster = (status.get(which) or {}).get("rayClusterStatus") or {}
+        for condition in cluster.get("conditions") or ():
+            if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+                return str(condition.get("message") or condition.get("reason") or "")
+    return ""
