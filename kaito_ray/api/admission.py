@@ -34,6 +34,15 @@ def refusals(
     A Workspace that is being deleted, or whose spec and annotations did not change, is not judged: rules that came
     later must never stop anybody from removing a finalizer or setting a label.
     """
+    try:
+        return _judged(new, old, presets, data_allow)
+    except RecursionError:
+        return [InvalidWorkspace("manifest", "it is nested too deeply; no field needs more than a few dozen levels")]
+
+
+def _judged(
+    new: Mapping[str, Any], old: Mapping[str, Any] | None, presets: Collection[str], data_allow: Collection[str]
+) -> list[InvalidWorkspace]:
     if old is not None and (_is_leaving(new) or _same_spec(new, old)):
         return []
     unfilled = list(placeholders.faults(new))
@@ -85,14 +94,19 @@ def _faults(workspace: Workspace, presets: Collection[str], data_allow: Collecti
 
 
 def _is_leaving(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest.get("metadata", {}).get("deletionTimestamp"))
+    return bool(_metadata(manifest).get("deletionTimestamp"))
 
 
 def _same_spec(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     def judged(manifest: Mapping[str, Any]) -> list[Any]:
-        return [*(manifest.get(part) for part in _SPEC), manifest.get("metadata", {}).get("annotations") or {}]
+        return [*(manifest.get(part) for part in _SPEC), _metadata(manifest).get("annotations") or {}]
 
     return judged(new) == judged(old)
+
+
+def _metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = manifest.get("metadata")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _parsed(manifest: Mapping[str, Any]) -> Workspace | None:

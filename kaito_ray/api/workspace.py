@@ -6,9 +6,10 @@ Fields that KAITO has keep KAITO's name and meaning; fields of ours are optional
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field
 
 from kaito_ray.api.base import ApiModel
 from kaito_ray.api.status import WorkspaceStatus
@@ -258,12 +259,12 @@ class Workspace(ApiModel):
     status: WorkspaceStatus = Field(default_factory=WorkspaceStatus)
     """What the operator saw."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _null_status(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("status", ...) is None:
-            return {k: v for k, v in data.items() if k != "status"}
-        return data
+    def from_wire(cls, data: Any) -> Self:
+        """Parse the JSON form; a status of null, as some clients write it, is none."""
+        if isinstance(data, Mapping) and data.get("status", ...) is None:
+            data = {key: value for key, value in data.items() if key != "status"}
+        return super().from_wire(data)
 
     @property
     def preset(self) -> PresetSpec | None:

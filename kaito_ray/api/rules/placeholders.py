@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from kaito_ray.errors import InvalidWorkspace
 
-_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-"""kubectl's copy of the manifest; everything in it was found where it stands."""
+_NOT_SEARCHED: Final = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")
+"""The second is kubectl's copy of the manifest; everything in it was found where it stands."""
 _PLACEHOLDER: Final = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_HERE\b")
 
 
@@ -22,14 +22,16 @@ def faults(manifest: Mapping[str, Any]) -> Iterator[InvalidWorkspace]:
                 yield InvalidWorkspace(field, f"{' and '.join(found)} {what}; put your own value in its place")
 
 
-def _strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    match node:
-        case str():
-            yield path, node
-        case Mapping():
-            for key, child in node.items():
-                if key not in ("managedFields", _LAST_APPLIED):
-                    yield from _strings(child, f"{path}.{key}")
-        case list() | tuple():
-            for index, child in enumerate(node):
-                yield from _strings(child, f"{path}[{index}]")
+def _strings(root: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every string with its path, in order; without recursion, for a manifest may be nested as deep as it likes."""
+    waiting = [(path, root)]
+    while waiting:
+        path, node = waiting.pop()
+        match node:
+            case str():
+                yield path, node
+            case Mapping():
+                kept = [(f"{path}.{key}", child) for key, child in node.items() if key not in _NOT_SEARCHED]
+                waiting += reversed(kept)
+            case list() | tuple():
+                waiting += reversed([(f"{path}[{index}]", child) for index, child in enumerate(node)])

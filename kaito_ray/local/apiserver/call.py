@@ -126,11 +126,17 @@ def parsed_json(body: bytes) -> Any:
     Raises:
         ValueError: it is none.
     """
-    parsed = json.loads(body, parse_constant=_no_constant)
+    parsed = json.loads(body, parse_constant=_no_constant, parse_float=_number)
     if b"\\u" in body:
         # Half of a surrogate pair is no character, and could not be stored; UnicodeEncodeError is a ValueError.
         json.dumps(parsed, ensure_ascii=False).encode()
     return parsed
+
+
+def _number(text: str) -> float:
+    """Return `3.0` as 3, for that is how a real server gives it back, and how a field of type integer is read."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _no_constant(name: str) -> None:

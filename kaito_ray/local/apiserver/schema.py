@@ -70,7 +70,7 @@ def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> l
 
 
 def fill_defaults(value: Any, schema: Schema) -> None:
-    """Fill in defaults, in place; a null where null is not allowed gives way to the default."""
+    """Fill in defaults, in place; a null where null is not allowed gives way to the default, or goes where there is none."""
     if isinstance(value, list):
         items = schema.get("items") or {}
         for item in value:
@@ -78,17 +78,20 @@ def fill_defaults(value: Any, schema: Schema) -> None:
     if not isinstance(value, dict):
         return
     properties: Mapping[str, Schema] = schema.get("properties") or {}
-    for key, part in properties.items():
-        if "default" in part and (key not in value or (value[key] is None and not part.get("nullable"))):
-            value[key] = copy.deepcopy(part["default"])
-        if key in value:
-            fill_defaults(value[key], part)
+    for key, declared in properties.items():
+        if "default" in declared and key not in value:
+            value[key] = copy.deepcopy(declared["default"])
     rest = schema.get("additionalProperties")
-    if isinstance(rest, Mapping):
-        for key in value.keys() - properties.keys():
-            if value[key] is None and "default" in rest and not rest.get("nullable"):
-                value[key] = copy.deepcopy(rest["default"])
-            fill_defaults(value[key], rest)
+    for key in list(value):
+        part = properties[key] if key in properties else rest  # noqa: SIM401 -- mypy cannot type the union of get
+        if not isinstance(part, Mapping):
+            continue
+        if value[key] is None and not part.get("nullable"):
+            if "default" not in part:
+                del value[key]
+                continue
+            value[key] = copy.deepcopy(part["default"])
+        fill_defaults(value[key], part)
 
 
 def validate(value: Any, schema: Schema, path: str = "", old: Any = MISSING) -> list[FieldError]:

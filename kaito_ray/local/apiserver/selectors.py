@@ -155,10 +155,21 @@ def _check_key(key: str, part: str) -> None:
 
 
 def by_label_selector(selector: Mapping[str, Any]) -> Selector:
-    """Return the test of a `LabelSelector` object (`matchLabels`, `matchExpressions`); an empty one selects all."""
+    """Return the test of a `LabelSelector` object (`matchLabels`, `matchExpressions`); an empty one selects all.
+
+    Raises:
+        ApiError: 400, with the part that cannot be read.
+    """
     parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
         key, values = one["key"], ",".join(one.get("values") or ())
-        words = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
-        parts.append(words.get(one["operator"], f"!{key}"))
+        words = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": f"!{key}",
+        }
+        if one["operator"] not in words:
+            raise bad_request(f'"{one["operator"]}" is not a valid label selector operator')
+        parts.append(words[one["operator"]])
     return by_labels(",".join(parts))
