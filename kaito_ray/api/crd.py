@@ -2,7 +2,7 @@
 
 Pydantic writes JSON Schema; Kubernetes wants a *structural* schema: no references, no unions with null, no closed
 objects (unknown fields are pruned, or refused by `kubectl`'s strict validation). `python -m kaito_ray.api.crd` prints
-the manifest that the chart carries.
+the template that the chart carries.
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ RULES: Final[dict[type[BaseModel], tuple[str, str]]] = {
 """CEL rules, and what they say; everything that needs longer words is admission's business."""
 
 _KEPT: Final = ("type", "description", "enum", "format", "minimum", "maximum", "pattern", "maxItems")
+
+
+CHART_GROUP: Final = "{{ .Values.apiGroup }}"
+"""The group as the chart's template says it."""
 
 
 def crd(group: str = names.GROUP) -> Schema:
@@ -180,4 +184,4 @@ def _drop_defaults(schema: Schema) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(to_yaml(crd()))
+    sys.stdout.write(to_yaml(crd(CHART_GROUP)))

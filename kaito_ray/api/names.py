@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from typing import Final
 
-GROUP: Final = "kaito.sh"
+GROUP: Final = os.environ.get("KAITO_RAY_API_GROUP", "kaito.sh")
+"""The group of Workspace: KAITO's, or `ray.kaito.sh` to run beside KAITO in one cluster. One setting for a process."""
 VERSION: Final = "v1beta1"
 KIND: Final = "Workspace"
 PLURAL: Final = "workspaces"

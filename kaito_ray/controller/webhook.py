@@ -7,32 +7,25 @@ deletion, nor any change of what is being deleted: an operator that is gone for 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import tempfile
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import kopf
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kaito_ray.api import names
 from kaito_ray.api.admission import refusals, warnings
 from kaito_ray.catalog import gpus
 from kaito_ray.catalog.load import presets
+from kaito_ray.controller.certificates import Certificate, kept, self_signed
 from kaito_ray.controller.settings import Settings
+from kaito_ray.errors import ApiRefused
 from kaito_ray.kube.cluster import VALIDATING_WEBHOOKS, Cluster, Manifest
 
 log = logging.getLogger(__name__)
-
-_VALID_FOR: Final = timedelta(days=3650)
-"""The certificate is made anew at each start, and pinned by the configuration written then."""
 
 
 def judge(new: Manifest, old: Manifest | None, settings: Settings) -> list[str]:
@@ -69,24 +62,26 @@ class Webhook:
     async def __call__(self, fn: Any) -> AsyncIterator[Any]:
         """Serve admission requests with `fn`, and yield the client configuration as kopf's protocol asks."""
         with tempfile.TemporaryDirectory() as directory:
-            certificate, key = _certificate(Path(directory), self._names())
+            certificate = await self._certificate()
+            paths = certificate.write(Path(directory))
             server = kopf.WebhookServer(
                 addr=self._settings.webhook_host,
                 port=self._settings.webhook_port or None,
-                certfile=str(certificate),
-                pkeyfile=str(key),
-                cadata=certificate.read_bytes(),
+                certfile=str(paths[0]),
+                pkeyfile=str(paths[1]),
+                cadata=certificate.certificate,
             )
             async with server:
                 async for client in server(fn):
                     await publish(self._cluster, self._client(dict(client)))
                     yield client
 
-    def _names(self) -> list[str]:
+    async def _certificate(self) -> Certificate:
+        """Return the certificate: behind a Service one that all replicas share, else one for this process."""
         if service := self._settings.webhook_service:
             namespace, _, name = service.partition("/")
-            return [f"{name}.{namespace}.svc"]
-        return [self._settings.webhook_host]
+            return await kept(self._cluster, namespace, f"{name}-cert", f"{name}.{namespace}.svc")
+        return self_signed(self._settings.webhook_host)
 
     def _client(self, client: dict[str, Any]) -> Manifest:
         if service := self._settings.webhook_service:
@@ -99,14 +94,30 @@ class Webhook:
 
 
 async def publish(cluster: Cluster, client: Manifest) -> None:
-    """Tell the API server where admission is asked; written only if it differs."""
+    """Tell the API server where admission is asked; written only if it differs.
+
+    Behind a Service the configuration is the chart's, and goes with it; all that it lacks is the certificate.
+    """
     wanted = configuration(client)
-    live = await cluster.get(VALIDATING_WEBHOOKS, names.MANAGED_BY)
-    if live is None:
-        await cluster.create(VALIDATING_WEBHOOKS, wanted)
-    elif live.get("webhooks") != wanted["webhooks"]:
-        await cluster.replace(VALIDATING_WEBHOOKS, {**live, "webhooks": wanted["webhooks"]})
+    try:
+        live = await cluster.get(VALIDATING_WEBHOOKS, names.MANAGED_BY)
+        if live is None:
+            await cluster.create(VALIDATING_WEBHOOKS, wanted)
+            return
+        if "service" in client:
+            ours = {**live, "webhooks": [_trusting(hook, client["caBundle"]) for hook in live.get("webhooks") or ()]}
+        else:
+            ours = {**live, "webhooks": wanted["webhooks"]}
+        if ours != live:
+            await cluster.replace(VALIDATING_WEBHOOKS, ours)
+    except ApiRefused as error:  # with Roles only: Workspaces are judged by the schema alone
+        log.warning("admission is not asked, for its configuration may not be written: %s", error)
+        return
     log.info("admission webhook published")
+
+
+def _trusting(hook: Manifest, authority: str) -> Manifest:
+    return {**hook, "clientConfig": {**hook["clientConfig"], "caBundle": authority}}
 
 
 def configuration(client: Manifest) -> Manifest:
@@ -139,36 +150,3 @@ def configuration(client: Manifest) -> Manifest:
             }
         ],
     }
-
-
-def _certificate(directory: Path, subjects: list[str]) -> tuple[Path, Path]:
-    """Write a self-signed certificate for these hosts and its key; return both paths."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names.MANAGED_BY)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + _VALID_FOR)
-        .add_extension(x509.SubjectAlternativeName([_subject(host) for host in subjects]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "tls.crt", directory / "tls.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].touch(mode=0o600)
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
-
-
-def _subject(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)

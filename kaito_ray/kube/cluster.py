@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from kaito_ray.api import names
+
 Manifest = dict[str, Any]
 
 
@@ -29,7 +31,7 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
-WORKSPACES: Final = Resource("kaito.sh", "v1beta1", "workspaces", "Workspace")
+WORKSPACES: Final = Resource(names.GROUP, names.VERSION, names.PLURAL, names.KIND)
 RAY_SERVICES: Final = Resource("ray.io", "v1", "rayservices", "RayService")
 RAY_CLUSTERS: Final = Resource("ray.io", "v1", "rayclusters", "RayCluster")
 RAY_JOBS: Final = Resource("ray.io", "v1", "rayjobs", "RayJob")
