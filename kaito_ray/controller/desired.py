@@ -39,7 +39,7 @@ _WRITTEN: Final = ("spec", "data", "type")
 def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     """Return every child as it should be, in the order in which they are made."""
     workspace = inputs.workspace
-    made = [keys(workspace), registry(workspace, inputs.pull_secrets), service(workspace)]
+    made = [keys(workspace), registry(workspace, inputs.pull_secrets), service(workspace, seen.ray_cluster)]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))
     wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}

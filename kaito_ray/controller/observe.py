@@ -80,6 +80,13 @@ class Observed:
         return self.children.get((RAY_SERVICES, names.ray_service(self.workspace.metadata.name)))
 
     @property
+    def ray_cluster(self) -> str | None:
+        """The Ray cluster that serves, by KubeRay's word; None before the first one does."""
+        status = (self.ray_service or {}).get("status") or {}
+        name: str | None = (status.get("activeServiceStatus") or {}).get("rayClusterName")
+        return name or None
+
+    @property
     def ray_job(self) -> Manifest | None:
         """The RayJob."""
         return self.children.get((RAY_JOBS, names.ray_job(self.workspace.metadata.name)))

@@ -167,6 +167,18 @@ async def test_a_child_that_was_edited_by_hand_is_put_right() -> None:
     assert (await stage.get(SERVICES, "smol"))["spec"]["selector"]["kaito.sh/workspace"] == "smol"
 
 
+async def test_the_service_follows_when_kuberay_swaps_one_ray_cluster_for_another() -> None:
+    stage = await Stage().given()
+    await stage.serving()
+    upgrading = ready_ray_service_status() | {"pendingServiceStatus": {"rayClusterName": "smol-fghij"}}
+    await stage.set_status(RAY_SERVICES, "smol", upgrading)
+    await stage.reconciled()
+    assert (await stage.get(SERVICES, "smol"))["spec"]["selector"]["ray.io/cluster"] == "smol-abcde"
+    await stage.set_status(RAY_SERVICES, "smol", ready_ray_service_status("smol-fghij"))
+    await stage.reconciled()
+    assert (await stage.get(SERVICES, "smol"))["spec"]["selector"]["ray.io/cluster"] == "smol-fghij"
+
+
 async def test_what_the_api_server_adds_to_a_child_is_left_alone() -> None:
     stage = await Stage().given()
     await stage.serving()

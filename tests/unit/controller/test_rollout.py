@@ -12,6 +12,7 @@ from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.rollout import deadline_s, rollout
 from kaito_ray.controller.settings import Settings
 from kaito_ray.kube.cluster import RAY_SERVICES
+from kaito_ray.render.service import service
 from kaito_ray.testing.builders import pending_ray_service_status, ready_ray_service_status, workspace
 from kaito_ray.testing.plans import cpu_plan, gpu_plan
 
@@ -88,3 +89,11 @@ def test_big_models_are_given_more_time() -> None:
 def test_events_are_read_again_more_and_more_seldom(waited: str, again_s: float) -> None:
     assert watchful_s(status(False), f"2026-01-01T{waited}Z") == again_s
     assert watchful_s(status(True), f"2026-01-01T{waited}Z") is None
+
+
+def test_the_service_moves_with_the_active_cluster_and_not_before() -> None:
+    around = seen(upgrading(), ready=True)
+    assert around.ray_cluster == "smol-abcde"
+    swapped = upgrading() | {"activeServiceStatus": {"rayClusterName": "smol-new"}, "pendingServiceStatus": {}}
+    assert service(around.workspace, seen(swapped).ray_cluster)["spec"]["selector"]["ray.io/cluster"] == "smol-new"
+    assert "ray.io/cluster" not in service(around.workspace, seen(LOADING).ray_cluster)["spec"]["selector"]
