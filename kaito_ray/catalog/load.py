@@ -51,6 +51,11 @@ def find(name: str, field: str = "inference.preset.name") -> ModelPreset:
     raise UnknownPreset(field, name, list(by_name))
 
 
+def is_foreign(name: str) -> bool:
+    """Return whether a name is a hub's `org/model` that no preset has."""
+    return "/" in name and name.lower() not in _by_any_name()
+
+
 @cache
 def variants(name: str) -> tuple[ModelPreset, ...]:
     """Return the presets whose names go on where that one ends: `qwen3.6-35b-a3b` has `qwen3.6-35b-a3b-fp8`."""

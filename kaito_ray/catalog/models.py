@@ -139,7 +139,7 @@ class ModelShape(ApiModel):
     heads: PositiveInt
     """Query heads; tensor parallelism must divide them."""
     groups: tuple[LayerGroup, ...]
-    """Layers by what they keep between tokens."""
+    """Layers by what they keep between tokens; none in an encoder, which sees all of a text at once."""
 
     def divides(self, tensor_parallel: int) -> bool:
         """Return whether the model can be cut into that many equal parts.

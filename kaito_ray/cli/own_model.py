@@ -25,24 +25,33 @@ def model_named(name: str, field: str) -> ModelPreset:
     Raises:
         UserError: there is none, or it cannot be read; `field` is named in the message.
     """
-    from kaito_ray.catalog.load import find
-    from kaito_ray.controller.models import is_foreign, preset_from
+    from kaito_ray.catalog.load import find, is_foreign
+
+    if Path(name).is_dir():
+        return in_directory(Path(name), field)
+    return of_hub(name, None, field) if is_foreign(name) else find(name, field)
+
+
+def in_directory(folder: Path, field: str) -> ModelPreset:
+    """Return a preset for the model in that directory.
+
+    Raises:
+        UserError: there is no readable config.json, or no weights.
+    """
+    from kaito_ray.controller.models import preset_from
     from kaito_ray.weights import facts
 
-    folder = Path(name)
-    if folder.is_dir():
-        try:
-            return preset_from(facts.of_directory(folder), field)
-        except InvalidWorkspace:
-            raise
-        except KaitoRayError as error:
-            raise ModelUnknown(f"{field}: {error}") from error
-    return of_hub(name, None, field) if is_foreign(name) else find(name, field)
+    try:
+        return preset_from(facts.of_directory(folder), field)
+    except InvalidWorkspace:
+        raise
+    except KaitoRayError as error:
+        raise ModelUnknown(f"{field}: {error}") from error
 
 
 def of_workspace(preset: PresetSpec | None, field: str) -> ModelPreset | None:
     """Return the model of a Workspace where the catalog lacks it, as the operator would fetch it; else None."""
-    from kaito_ray.controller.models import is_foreign
+    from kaito_ray.catalog.load import is_foreign
 
     if preset is None or not is_foreign(preset.name):
         return None

@@ -19,10 +19,10 @@ from typing import Final, NamedTuple, Protocol
 
 from kaito_ray.api.app_args import ModelSource
 from kaito_ray.catalog.from_config import preset_of
-from kaito_ray.catalog.load import find, presets
+from kaito_ray.catalog.load import presets
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.queue import Key
-from kaito_ray.errors import InvalidWorkspace, KaitoRayError, UnknownPreset
+from kaito_ray.errors import InvalidWorkspace, KaitoRayError
 from kaito_ray.weights import facts
 from kaito_ray.weights.facts import ModelFacts
 from kaito_ray.weights.problems import ModelNotFound, SourceUnreachable
@@ -169,17 +169,6 @@ def preset_from(found: ModelFacts, field: str) -> ModelPreset:
         license=found.license,
         field=field,
     )
-
-
-def is_foreign(name: str) -> bool:
-    """Return whether a name is a hub's `org/model` that no preset has."""
-    if "/" not in name:
-        return False
-    try:
-        find(name)
-    except UnknownPreset:
-        return True
-    return False
 
 
 def in_words(error: KaitoRayError, repository: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kaito_ray.api.workspace import PresetSpec, Workspace
-from kaito_ray.catalog.load import find
+from kaito_ray.catalog.load import find, is_foreign
 from kaito_ray.catalog.models import ModelPreset
-from kaito_ray.controller.models import Models, Wanted, is_foreign
+from kaito_ray.controller.models import Models, Wanted
 from kaito_ray.controller.queue import Key
 from kaito_ray.errors import InvalidWorkspace
 from kaito_ray.kube.cluster import SECRETS, Cluster, Manifest

@@ -9,7 +9,7 @@ from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.errors import DoesNotFit, UnsupportedGPU, UserError
 from kaito_ray.estimator import overhead, why
-from kaito_ray.estimator.fit import kv_cache_dtype, longest
+from kaito_ray.estimator.fit import at_once, kv_cache_dtype, longest
 from kaito_ray.estimator.kv_cache import CacheLayout, kv_element_bytes, sequence_bytes
 from kaito_ray.estimator.options import ServingOptions
 from kaito_ray.estimator.serving_plan import ServingPlan
@@ -63,6 +63,8 @@ def plan_on_cpu(preset: ModelPreset, machine: Machine, options: ServingOptions, 
     room = options.kv_cache_bytes or max(
         min(overhead.CPU_KV_LIMIT_BYTES, int(left * overhead.CPU_KV_SHARE)), sequence(floor)
     )
+    if not preset.shape.groups:
+        room = 0
     if not sequence(floor) <= room <= left:
         raise DoesNotFit(_too_small(preset, machine, options, weights + beside + max(room, sequence(floor)), floor))
     limit = min(preset.max_model_len, CPU_CONTEXT_TOKENS)
@@ -79,7 +81,7 @@ def plan_on_cpu(preset: ModelPreset, machine: Machine, options: ServingOptions, 
         dtype=dtype,
         kv_cache_dtype=kv_cache_dtype(preset, options),
         context_length_tokens=context,
-        concurrent_sequences=room // max(1, sequence(context)),
+        concurrent_sequences=at_once(room, sequence(context), context, layout),
         memory=MemoryParts(
             total_bytes=machine.memory_bytes,
             weights_bytes=weights,
@@ -104,6 +106,8 @@ def _limit_why(preset: ModelPreset) -> str:
 
 
 def _room_why(options: ServingOptions, room: int, least: int) -> str:
+    if room == 0:
+        return "an encoder keeps nothing between tokens"
     if options.kv_cache_bytes:
         return "as asked"
     if room == least:

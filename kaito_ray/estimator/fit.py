@@ -51,6 +51,11 @@ def fit(preset: ModelPreset, split: Split, options: ServingOptions, *, budget_by
     return Fit(split, layout, on_gpu, beside, budget_bytes - on_gpu - beside)
 
 
+def at_once(kv_bytes: int, sequence: int, tokens: int, layout: CacheLayout) -> int:
+    """Return how many sequences of that many tokens the cache takes; of an encoder, which has none, one step does."""
+    return kv_bytes // sequence if sequence else max(1, layout.batched_tokens // tokens)
+
+
 def batched_tokens(preset: ModelPreset, options: ServingOptions) -> int | None:
     """Return the most tokens of one engine step, or None where the engine's own default does.
 

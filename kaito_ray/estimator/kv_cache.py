@@ -126,6 +126,8 @@ def sequence_bytes(shape: ModelShape, tokens: int, layout: CacheLayout) -> int:
     Source: vLLM `_max_memory_usage_bytes_from_groups`.
     Example: Llama-3.1-8B at 8192 tokens in bfloat16 on one GPU takes exactly 1 GiB.
     """
+    if not shape.groups:
+        return 0
     if _is_uniform(shape):
         return ceil(sum(_own_bytes(g, tokens, layout) for g in shape.groups))
     return _pooled_bytes(shape, tokens, layout)

@@ -22,7 +22,7 @@ from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
 from kaito_ray.estimator import overhead, why
 from kaito_ray.estimator.cpu import plan_on_cpu
-from kaito_ray.estimator.fit import Fit, batched_tokens, fit, kv_cache_dtype, longest
+from kaito_ray.estimator.fit import Fit, at_once, batched_tokens, fit, kv_cache_dtype, longest
 from kaito_ray.estimator.kv_cache import sequence_bytes
 from kaito_ray.estimator.options import ServingOptions
 from kaito_ray.estimator.remedy import does_not_fit
@@ -235,7 +235,7 @@ def _plan_on_gpus(preset: ModelPreset, machine: Machine, options: ServingOptions
         kv_cache_dtype=kv_cache_dtype(preset, options),
         context_length_tokens=context,
         concurrent_sequences=split.data_parallel
-        * (chosen.kv // max(1, sequence_bytes(preset.shape, context, chosen.layout))),
+        * at_once(chosen.kv, sequence_bytes(preset.shape, context, chosen.layout), context, chosen.layout),
         memory=MemoryParts(
             total_bytes=machine.gpu_memory_bytes,
             weights_bytes=chosen.weights,

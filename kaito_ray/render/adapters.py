@@ -20,6 +20,7 @@ DEFAULT_RANK: Final = 64
 """Highest rank of an adapter where the Workspace says nothing; what most are tuned with, or less."""
 WITHOUT_LORA: Final = frozenset(
     {
+        "BertModel",
         "DeepseekV32ForCausalLM",
         "DeepseekV4ForCausalLM",
         "GlmMoeDsaForCausalLM",

@@ -48,7 +48,7 @@ def engine_args(inputs: ServingInputs) -> dict[str, Any]:
         args["tensor_parallel_size"] = plan.tensor_parallel
         if plan.pipeline_parallel > 1:
             args["pipeline_parallel_size"] = plan.pipeline_parallel
-    else:
+    elif plan.memory.kv_cache_bytes:
         args["kv_cache_memory_bytes"] = plan.memory.kv_cache_bytes
     if plan.max_batched_tokens:
         args["max_num_batched_tokens"] = plan.max_batched_tokens

