@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
+from deployments.body import WholeBody
 from deployments.disconnect import CancellationIsDisconnect
 from deployments.routes import adapters, chat, health, models
 
@@ -20,6 +21,7 @@ def with_our_routes(app: FastAPI) -> FastAPI:
     # vLLM builds the stack early; Starlette builds it again, with what was added, at the first request.
     app.middleware_stack = None
     app.add_middleware(CancellationIsDisconnect)
+    app.add_middleware(WholeBody)
     return app
 
 
