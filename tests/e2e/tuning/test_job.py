@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kaito_ray.api.tuning_args import TuningProgress, last_failure, last_progress
@@ -51,6 +52,13 @@ def progress(lines: Iterator[str], log: list[str]) -> Iterator[TuningProgress]:
             yield found
 
 
+def kill_worker(process: subprocess.Popen[str]) -> None:
+    """Kill the process that trains, as the kernel does when memory runs out."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    (worker,) = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    worker.kill()
+
+
 def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
     weights: Path, data: Path, registry: RunningRegistry, tmp_path: Path
 ) -> None:
@@ -85,12 +93,21 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
         seen = next((p for p in progress(process.stdout, log) if p.status.checkpoint == "checkpoint-6"), None)
         assert seen is not None, "".join(log[-40:])
 
-    # Started again without a secret: it goes on where it was, and only the push fails.
+    # Started again without a secret: it goes on where it was, also when its worker is lost, and only the push fails.
     with job(args, tmp_path) as process:
         assert process.stdout is not None
-        steps = [p.status.step for p in progress(process.stdout, log) if p.phase == "Training"]
+        steps: list[int] = []
+        killed_at: int | None = None
+        for told in progress(process.stdout, log):
+            if told.phase == "Training":
+                steps.append(told.status.step)
+            if told.status.checkpoint == "checkpoint-9" and killed_at is None:
+                killed_at = len(steps)
+                kill_worker(process)
         assert process.wait(timeout=60) == 1, "".join(log[-40:])
-    assert steps[0] > 6
+    assert killed_at is not None
+    assert min(steps) > 6
+    assert min(steps[killed_at:]) > 9, "the new worker did not begin before the last checkpoint"
     assert steps[-1] == 12
     failure = last_failure(log)
     assert failure is not None
