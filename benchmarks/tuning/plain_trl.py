@@ -51,7 +51,8 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
         )
         trainer.train()
         history = trainer.state.log_history
-    return {"history": history, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"history": history, "peak_bytes": used.ru_maxrss * 1024, "cpu_s": used.ru_utime + used.ru_stime}
 
 
 def _examples(path: str) -> Dataset:
