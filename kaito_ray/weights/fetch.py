@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kaito_ray.api.app_args import ModelSource
@@ -26,7 +29,12 @@ def local_directory(source: ModelSource, *, progress: Progress | None = None, ca
     progress = progress or Progress()
     if source.local_dir:
         return _checked(Path(source.local_dir))
-    store = Store((cache or cache_directory()) / "models", progress)
+    directory = cache or cache_directory()
+    with _full_disk_in_our_words(directory):
+        return _fetched(source, Store(directory / "models", progress), progress)
+
+
+def _fetched(source: ModelSource, store: Store, progress: Progress) -> Path:
     unreachable: list[str] = []
     if source.hub:
         try:
@@ -53,3 +61,17 @@ def _checked(directory: Path) -> Path:
             "and tokenizer, readable inside the pod"
         )
     return directory
+
+
+@contextmanager
+def _full_disk_in_our_words(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # What was fetched so far stays, and the next attempt goes on from it.
+        raise WeightsUnavailable(
+            f"the disk of {cache} is full ({os.strerror(error.errno)}); make room there, or set KAITO_RAY_CACHE to a "
+            "directory on a bigger disk"
+        ) from error

@@ -39,24 +39,25 @@ def main() -> int:
 
 
 def _run(home: Path, port: int | None) -> int:
+    kept = home / "apiserver.port"
+    chosen = port if port is not None else int(kept.read_text()) if kept.exists() else 0
     try:
-        listener = _listener(home, port)
+        listener = _listener(chosen)
     except OSError as error:
-        print(f"cannot listen on 127.0.0.1: {error}; give another --port, or end what uses it", file=sys.stderr)
+        remedy = f"or remove {kept} for another port" if port is None else "or give another --port"
+        print(f"cannot listen on 127.0.0.1:{chosen}: {error}; end what uses it, {remedy}", file=sys.stderr)
         return 1
+    kept.write_text(str(listener.getsockname()[1]))
     asyncio.run(_serve(home, listener))
     return 0
 
 
-def _listener(home: Path, port: int | None) -> socket.socket:
-    """Return a listening socket: on the port asked for, else on the last one, else on any free one."""
-    kept = home / "apiserver.port"
-    chosen = port if port is not None else int(kept.read_text()) if kept.exists() else 0
+def _listener(port: int) -> socket.socket:
+    """Return a socket bound to the port; 0 is any free one."""
     # asyncio turns Nagle's algorithm off only where the protocol is named; with it, every answer takes 40 ms longer.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", chosen))
-    kept.write_text(str(listener.getsockname()[1]))
+    listener.bind(("127.0.0.1", port))
     return listener
 
 

@@ -220,9 +220,23 @@ def watched(server: ApiServer, path: str) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in answer)
 
 
-def test_a_port_in_use_is_named(calm: ApiServer, tmp_path: Path) -> None:
-    port = (calm.home / "apiserver.port").read_text()
-    command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(tmp_path / "other"), "--port", port]
+def refused_start(home: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "kaito_ray.local.apiserver", "--home", str(home), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
-    assert "cannot listen on 127.0.0.1" in done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use_is_named_with_the_remedy(calm: ApiServer, tmp_path: Path) -> None:
+    port = (calm.home / "apiserver.port").read_text()
+    words = refused_start(tmp_path / "other", "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in words
+    assert "give another --port" in words
+
+
+def test_the_port_of_the_last_start_in_use_is_named_with_the_remedy(calm: ApiServer, tmp_path: Path) -> None:
+    kept = tmp_path / "apiserver.port"
+    kept.write_text((calm.home / "apiserver.port").read_text())
+    words = refused_start(tmp_path)
+    assert f"cannot listen on 127.0.0.1:{kept.read_text()}" in words
+    assert f"remove {kept}" in words

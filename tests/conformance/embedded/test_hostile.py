@@ -118,6 +118,11 @@ def test_bodies_that_parsers_trip_over(raw: Raw, place: str, body: str) -> None:
         assert answer["code"] in (400, 422)
 
 
+@pytest.mark.parametrize("body", ["a: [", "a: b: c", "\t- x", "&a [*a, *b]", "!!python/object:os.system {}", "- 1"])
+def test_yaml_that_is_none_is_refused(raw: Raw, place: str, body: str) -> None:
+    assert raw.refused("POST", place, body, type="application/yaml")["code"] == 400
+
+
 def test_a_deep_value_where_anything_goes(raw: Raw, place: str) -> None:
     deep: Any = 1
     for _ in range(400):

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,15 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache_directory() == tmp_path
     monkeypatch.setenv("KAITO_RAY_CACHE", "")
     assert cache_directory() == Path.home() / ".cache" / "kaito-ray"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=["full", "quota"])
+def test_a_full_disk_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str], code: int
+) -> None:
+    def write(*_: object) -> Path:
+        raise OSError(code, "no room")
+
+    monkeypatch.setattr(hub, "fetch", write)
+    with pytest.raises(WeightsUnavailable, match=rf"the disk of {tmp_path} is full .*KAITO_RAY_CACHE"):
+        fetch(BOTH, said, tmp_path)
