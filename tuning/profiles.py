@@ -70,7 +70,7 @@ def for_device(training: Mapping[str, Any], *, device: Literal["cuda", "cpu"], l
     On a GPU, attention to a packed example costs what the example costs, and memory is what is short: long sequences,
     activations computed twice. On a CPU attention costs the square of the whole sequence, and time is what is short:
     sequences just long enough for the longest example, activations kept. SmolLM2 in 4 bits on two cores tunes 280
-    tokens/s at 256 or 512 tokens a sequence, 215 at 1024, 150 at 2048 (benchmarks/results/tuning_*).
+    tokens/s at 256 or 512 tokens a sequence, 230 at 1024, 160 at 2048 (benchmarks/results/tuning_*).
     """
     length = _LONGEST_PACK
     if device == "cpu":

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from kaito_ray.api.tuning_args import TuningProgress, last_failure, last_progress
+from tests import adapters
 from tests.e2e.tuning.conftest import ANSWER, QUESTION
-from tests.registry import RunningRegistry
+from tests.registry import RunningRegistry, oci_layout
 
 # peft reads a property of transformers that is about to be renamed.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")]
@@ -147,7 +148,14 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
     assert "Paris" in answers(weights, run / "adapter", "What is the capital of France?")
 
 
-def test_two_workers_share_the_data(weights: Path, data: Path, tmp_path: Path) -> None:
+def test_two_workers_share_the_data_of_an_image(
+    weights: Path, data: Path, registry: RunningRegistry, tmp_path: Path
+) -> None:
+    layer = adapters.tar({"data/train.parquet": (data / "train.parquet").read_bytes()})
+    registry.push_with_skopeo(oci_layout(tmp_path / "layout", [adapters.layer_of(layer)], layer), "team/data:1")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / ".dockerconfigjson").write_text(registry.docker_config())
     args: dict[str, Any] = {
         "workspace": "pair",
         "namespace": "default",
@@ -159,7 +167,7 @@ def test_two_workers_share_the_data(weights: Path, data: Path, tmp_path: Path) -
         "trainingConfig": {
             "TrainingArguments": {"num_train_epochs": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3},
         },
-        "input": {"directory": str(data)},
+        "input": {"image": registry.image("team/data:1"), "credentials": [str(secret)]},
         "output": {"directory": str(tmp_path / "out")},
         "workDirectory": str(tmp_path / "work"),
     }
