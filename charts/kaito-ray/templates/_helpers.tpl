@@ -52,10 +52,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, create]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, create, update]
+  verbs: [get, list, create, update]
 {{- end }}
 
 {{- define "kaito-ray.secretRules" -}}
