@@ -48,6 +48,11 @@ def left_s(since: str | None, allowed: int, now: str) -> float | None:
     return max(0.0, allowed - (_instant(now) - _instant(since)).total_seconds())
 
 
+def seconds_between(since: str | None, now: str) -> float:
+    """Return the seconds from one time to another, both RFC 3339; none where the first is not known."""
+    return (_instant(now) - _instant(since)).total_seconds() if since else 0.0
+
+
 def watchful_s(status: WorkspaceStatus, now: str) -> float | None:
     """Return how soon to read the Events again that nobody tells us of; None where all is well.
 

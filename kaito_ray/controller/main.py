@@ -12,9 +12,11 @@ import kopf
 
 from kaito_ray import __version__
 from kaito_ray.controller.handlers import Watches, custom_kinds, kopf_settings, on_stop, registry
+from kaito_ray.controller.health import serve
 from kaito_ray.controller.late_kinds import appearance
 from kaito_ray.controller.leader import Candidate
 from kaito_ray.controller.models import FetchedModels, fetch_with
+from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.replicas import HttpReplicas
 from kaito_ray.controller.settings import Settings, from_arguments
@@ -27,10 +29,12 @@ log = logging.getLogger(__name__)
 async def run(settings: Settings) -> None:
     """Run until the process is told to stop (SIGTERM, SIGINT), or must be started again to watch a new kind."""
     cluster = KubernetesCluster(settings.kubeconfig)
-    queue = WorkQueue()
+    queue, ownership = WorkQueue(), Ownership(cluster)
     models = FetchedModels(queue.add, fetch=fetch_with(settings.hub_endpoint, settings.models_dir))
     candidate = Candidate(cluster, settings)
-    leading = asyncio.ensure_future(candidate.lead(partial(work, cluster, HttpReplicas(), models, queue, settings)))
+    leading = asyncio.ensure_future(
+        candidate.lead(partial(work, cluster, HttpReplicas(), models, queue, settings, ownership=ownership))
+    )
     handlers = registry(Watches(queue), settings)
     on_stop(leading, handlers)
     watching = asyncio.ensure_future(
@@ -38,11 +42,11 @@ async def run(settings: Settings) -> None:
             registry=handlers,
             settings=kopf_settings(cluster, settings),
             standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None,
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
         )
     )
+    health = await serve(settings.health_port, lambda: ownership.known) if settings.health_port else None
     appearing = asyncio.ensure_future(appearance(custom_kinds(settings), cluster.knows))
     tasks = {watching, leading, appearing}
     try:
@@ -57,6 +61,8 @@ async def run(settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await candidate.release()
+        if health is not None:
+            await health.cleanup()
         await cluster.close()
 
 

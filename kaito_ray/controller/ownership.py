@@ -28,6 +28,11 @@ class Ownership:
     _asked_at: float = -FRESH_S
     _problem: str | None = None
 
+    @property
+    def known(self) -> str | None:
+        """Why nothing was reconciled when it was asked last."""
+        return self._problem
+
     async def problem(self) -> str | None:
         """Return why nothing may be reconciled, or None.
 

@@ -16,9 +16,11 @@ from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
+from kaito_ray.controller.deadline import seconds_between
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.jobs import Jobs
+from kaito_ray.controller.metrics import PHASES, READY_AFTER
 from kaito_ray.controller.models import Models, ModelUnavailable
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
@@ -69,9 +71,10 @@ async def reconcile(
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         faults, workspace = refusals(manifest), _bare(manifest)
-    seen = await observe(
-        cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claim_warnings=claim_warnings
-    )
+    with PHASES.labels("observe").time():
+        seen = await observe(
+            cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claim_warnings=claim_warnings
+        )
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
@@ -82,9 +85,11 @@ async def reconcile(
         require_ours(seen)
         if workspace.tuning is not None:
             return await _tune(cluster, seen, manifest, settings, now)
-        planned = plan(seen, settings, pinned_image=pinned_image(seen))
-        steps = decide(seen, desired(planned.inputs, seen))
-        await act(cluster, steps, manifest)
+        with PHASES.labels("plan").time():
+            planned = plan(seen, settings, pinned_image=pinned_image(seen))
+            steps = decide(seen, desired(planned.inputs, seen))
+        with PHASES.labels("act").time():
+            await act(cluster, steps, manifest)
     except ModelUnavailable as error:
         # While it is on its way nothing is refused, and what is served already stays as it is.
         if not (error.pending and seen.ray_service):
@@ -95,7 +100,10 @@ async def reconcile(
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     judged = rollout(seen, planned.plan, settings, now=now)
     status = serving_status(seen, planned, settings, judged, now=now)
-    await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
+    with PHASES.labels("tell").time():
+        await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)
+    if status.state == "Ready" and workspace.status.state == "Pending":
+        READY_AFTER.observe(seconds_between(workspace.metadata.creation_timestamp, now))
     again_s = LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
     return min(again_s, deadline_s(status, seen, planned.plan, settings, now=now))
 

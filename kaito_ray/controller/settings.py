@@ -65,7 +65,7 @@ class Settings:
     webhook_port: int = 0
     """Its port; 0 takes a free one."""
     health_port: int = 0
-    """Port of `/healthz` on all interfaces, for a pod's probes; 0: none."""
+    """Port of `/healthz`, `/readyz` and `/metrics` on all interfaces; 0: none."""
     webhook_service: str | None = None
     """`namespace/name` of the Service in front of it, in a cluster; absent means the API server calls the address."""
 
@@ -114,7 +114,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("lease-namespace", defaults.lease_namespace, "namespace of the lease")
     add("webhook-host", defaults.webhook_host, "address of the admission webhook")
     add("webhook-port", defaults.webhook_port, "port of the admission webhook; 0 takes a free one")
-    add("health-port", defaults.health_port, "port of /healthz for a pod's probes; 0: none")
+    add("health-port", defaults.health_port, "port of /healthz, /readyz and /metrics; 0: none")
     add("webhook-service", None, "namespace/name of the Service in front of the webhook")
     given = parser.parse_args(arguments)
     if given.models_dir and given.provider != "local":

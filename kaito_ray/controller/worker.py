@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from kaito_ray.controller.metrics import LEADING, RECONCILES
 from kaito_ray.controller.models import Models
 from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
@@ -23,14 +24,26 @@ NOT_OURS_S = 30.0
 """How soon to ask again whether Workspaces are ours to reconcile."""
 
 
-async def work(cluster: Cluster, replicas: Replicas, models: Models, queue: WorkQueue, settings: Settings) -> None:
+async def work(
+    cluster: Cluster,
+    replicas: Replicas,
+    models: Models,
+    queue: WorkQueue,
+    settings: Settings,
+    *,
+    ownership: Ownership,
+) -> None:
     """Reconcile for ever, several Workspaces at a time."""
-    ownership, claim_warnings = Ownership(cluster), ClaimWarnings(cluster)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(settings.workers):
-            group.create_task(
-                _worker(cluster, replicas, models, queue, settings, ownership=ownership, claim_warnings=claim_warnings)
-            )
+    warnings = ClaimWarnings(cluster)
+    LEADING.set(1)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(settings.workers):
+                group.create_task(
+                    _worker(cluster, replicas, models, queue, settings, ownership=ownership, claim_warnings=warnings)
+                )
+    finally:
+        LEADING.set(0)
 
 
 async def _worker(
@@ -45,7 +58,7 @@ async def _worker(
 ) -> None:
     while True:
         key = await queue.get()
-        failed, again_s = True, None
+        failed, again_s, outcome = True, None, "done"
         try:
             if await ownership.problem():
                 again_s = NOT_OURS_S
@@ -56,14 +69,18 @@ async def _worker(
             failed = False
         except Conflict as error:
             # Somebody else's write came between; that is news of the Workspace, and no reason to wait for long.
-            failed, again_s = False, CONFLICT_S
+            failed, again_s, outcome = False, CONFLICT_S, "conflict"
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except TransientError as error:
+            outcome = "transient"
             again_s = error.retry_after_s if isinstance(error, ApiUnavailable) else None
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except KaitoRayError as error:
+            outcome = "error"
             log.warning("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except Exception:  # one Workspace that trips over a mistake of ours must not stop the others
+            outcome = "bug"
             log.exception("reconciling failed", extra={"workspace": key.name, "namespace": key.namespace})
         finally:
+            RECONCILES.labels(outcome).inc()
             queue.done(key, failed=failed, again_s=again_s)

@@ -22,6 +22,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict, WebhookDenied, WebhookUnavailable
 from kaito_ray.kube.cluster import Change, Manifest, Resource
 from kaito_ray.kube.informer import Expired, Page, follow
+from kaito_ray.kube.metrics import REQUESTS
 
 REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5)
 WATCH_SECONDS: Final = 290
@@ -49,6 +50,7 @@ class KubernetesCluster:
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:
         """See `Cluster.get`."""
+        REQUESTS.labels("get", resource.kind).inc()
         answer = await self._call("GET", path(resource, namespace, name))
         return None if answer.status == 404 else _checked(answer, resource)
 
@@ -61,10 +63,12 @@ class KubernetesCluster:
         fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
         """See `Cluster.list`."""
+        REQUESTS.labels("list", resource.kind).inc()
         return (await self._page(resource, namespace, labels, fields)).items
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
+        REQUESTS.labels("create", resource.kind).inc()
         namespace = manifest["metadata"].get("namespace")
         return _checked(await self._call("POST", path(resource, namespace), body=manifest), resource)
 
@@ -86,6 +90,7 @@ class KubernetesCluster:
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
     ) -> None:
         """See `Cluster.delete`."""
+        REQUESTS.labels("delete", resource.kind).inc()
         options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid:
             options["preconditions"] = {"uid": uid}
@@ -147,6 +152,7 @@ class KubernetesCluster:
             query["continue"] = token
 
     async def _put(self, resource: Resource, manifest: Manifest, subresource: str) -> Manifest:
+        REQUESTS.labels("replace_status" if subresource else "replace", resource.kind).inc()
         meta = manifest["metadata"]
         where = path(resource, meta.get("namespace"), meta["name"]) + subresource
         answer = await self._call("PUT", where, body=manifest)
