@@ -293,7 +293,6 @@ class Server:
             one = Call(
                 call.kind, call.namespace, meta["name"], query=call.query, body=call.body, warnings=call.warnings
             )
-            one.warnings = call.warnings
             try:
                 await self.writer.delete(one)
             except status.ApiError as error:

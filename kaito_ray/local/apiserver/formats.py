@@ -49,12 +49,9 @@ def _absolute(text: str) -> None:
 
 
 _UNIT: Final = r"(?:ns|us|µs|μs|ms|s|m|h)"
-_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 
 is_date_time: Final = _like(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)")
 is_duration: Final = _like(rf"[-+]?(?:0|(?:\d+\.?\d*|\.\d+){_UNIT}(?:(?:\d+\.?\d*|\.\d+){_UNIT})*)")
-is_dns1123_label: Final = _like(_LABEL)
-is_dns1123_subdomain: Final = _like(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 is_uri: Final = parses(_absolute)
 is_cidr: Final = parses(_network)
 

@@ -125,10 +125,6 @@ class Store:
         row = self._db.execute("SELECT body FROM objects WHERE uid = ?", (uid,)).fetchone()
         return _loads(row[0]) if row else None
 
-    def has_uid(self, uid: str) -> bool:
-        """Say whether an object with this uid exists."""
-        return self._db.execute("SELECT 1 FROM objects WHERE uid = ?", (uid,)).fetchone() is not None
-
     def scan(self, kind: str, namespace: str | None = None, after: tuple[str, str] = ("", "")) -> Iterator[Manifest]:
         """Yield objects in the order of namespace and name, those after `after`; all namespaces where none is named."""
         where = "kind = ? AND (namespace, name) > (?, ?)" + (" AND namespace = ?" if namespace is not None else "")
