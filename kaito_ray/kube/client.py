@@ -16,13 +16,13 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 import aiohttp
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict, WebhookDenied, WebhookUnavailable
 from kaito_ray.kube.cluster import Change, Manifest, Resource
 from kaito_ray.kube.informer import Expired, Page, follow
 from kaito_ray.kube.metrics import REQUESTS
+from kaito_ray.kube.official import ApiClient, Configuration
+from kaito_ray.kube.official import config as kube_config
 
 REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5)
 WATCH_SECONDS: Final = 290
