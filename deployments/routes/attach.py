@@ -7,7 +7,7 @@ from starlette.routing import BaseRoute
 
 from deployments.body import WholeBody
 from deployments.disconnect import CancellationIsDisconnect
-from deployments.routes import adapters, chat, health, models
+from deployments.routes import adapters, bad_bodies, chat, health, models
 
 
 def with_our_routes(app: FastAPI) -> FastAPI:
@@ -18,6 +18,7 @@ def with_our_routes(app: FastAPI) -> FastAPI:
     for router in ours:
         app.include_router(router)
     chat.answer_failures(app)
+    bad_bodies.answer_bad_bodies(app)
     # vLLM builds the stack early; Starlette builds it again, with what was added, at the first request.
     app.middleware_stack = None
     app.add_middleware(CancellationIsDisconnect)
