@@ -24,6 +24,10 @@ MANAGED_LABELS: Final = {MANAGED_BY_LABEL: MANAGED_BY}
 ENABLE_LB_ANNOTATION: Final = "kaito.sh/enablelb"
 RUNTIME_ANNOTATION: Final = "kaito.sh/runtime"
 PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
+WORKER_IMAGE_ANNOTATION: Final = "ray.kaito.sh/worker-image"
+"""Ours: the image of the Ray pods, in place of the one that the Workspace was first served with."""
+RETRY_ANNOTATION: Final = "ray.kaito.sh/retry"
+"""Ours: any new value starts new Ray pods, after a failure that no edit of the Workspace mends."""
 NODE_CLASS_ANNOTATION: Final = "kaito.sh/node-class-name"
 
 SERVE_PORT: Final = 8000

@@ -25,6 +25,7 @@ from kaito_ray.cli import (
     status,
     tune,
     up,
+    upgrade,
     version,
 )
 from kaito_ray.errors import KaitoRayError, UserError
@@ -73,6 +74,7 @@ app.command(rich_help_panel=MODELS)(chat.chat)
 app.command(rich_help_panel=MODELS)(endpoint.endpoint)
 app.command(rich_help_panel=MODELS)(dashboard.dashboard)
 app.command(rich_help_panel=MODELS)(logs.logs)
+app.command(rich_help_panel=MODELS)(upgrade.upgrade)
 app.add_typer(tune.app, name="tune", rich_help_panel=MODELS)
 app.add_typer(presets.app, name="presets", rich_help_panel=MANIFESTS)
 app.command(rich_help_panel=MANIFESTS)(plan.plan)

@@ -52,7 +52,9 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
 
 
 def pinned_image(seen: Observed) -> str | None:
-    """Return the worker image that the Workspace was first served with."""
+    """Return the worker image that the Workspace asks for, or else the one that it was first served with."""
+    if asked := seen.workspace.metadata.annotations.get(names.WORKER_IMAGE_ANNOTATION):
+        return asked
     if seen.ray_service is None or (applied := _applied(seen.ray_service)) is None:
         return None
     pod = applied["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
@@ -178,7 +180,11 @@ def _inputs_hash(inputs: ServingInputs) -> str:
     return names.short_hash(json.dumps(said, sort_keys=True))
 
 
-_MEANINGFUL: Final = (names.PERFORMANCE_MODE_ANNOTATION,)
+_MEANINGFUL: Final = (
+    names.PERFORMANCE_MODE_ANNOTATION,
+    names.WORKER_IMAGE_ANNOTATION,
+    names.RETRY_ANNOTATION,
+)
 
 
 def _covers(wanted: Any, live: Any) -> bool:

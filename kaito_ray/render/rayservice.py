@@ -11,6 +11,7 @@ from typing import Final
 
 from kaito_ray.api import names
 from kaito_ray.api.app_args import REGISTRY_MOUNT
+from kaito_ray.api.workspace import Workspace
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.render import adapters, secrets
 from kaito_ray.render.inputs import RAY_VERSION, Manifest, ServingInputs
@@ -95,6 +96,7 @@ def _container(inputs: ServingInputs) -> Manifest:
             # Both are needed for HAProxy to reach the replica in one hop.
             {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
             {"name": "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "value": "1"},
+            *_retry(inputs.workspace),
             *hub_access(inputs.workspace, inputs.hub_endpoint),
         ],
         resources=_resources(inputs.plan),
@@ -105,6 +107,12 @@ def _container(inputs: ServingInputs) -> Manifest:
             *adapters.mounts(inputs.inference),
         ],
     )
+
+
+def _retry(workspace: Workspace) -> list[Manifest]:
+    """Return what makes KubeRay start new pods: a value that nobody reads."""
+    asked = workspace.metadata.annotations.get(names.RETRY_ANNOTATION)
+    return [{"name": "KAITO_RAY_RETRY", "value": asked}] if asked else []
 
 
 def _resources(plan: ServingPlan) -> Manifest:

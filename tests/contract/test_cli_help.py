@@ -26,6 +26,7 @@ COMMANDS = [
     "endpoint",
     "dashboard",
     "logs",
+    "upgrade",
     "plan",
     "render",
     "doctor",
