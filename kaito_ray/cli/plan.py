@@ -63,8 +63,8 @@ def plan(
         raise UserError("--provider, --gpu: compare the machines of a provider, or name one; not both")
     if filename and (context or provider):
         raise UserError("--context, --provider: only with --model; a manifest says both itself")
-    if prices and not provider:
-        raise UserError("--prices: only with --provider, whose machines it prices")
+    if prices and not (provider or gpu):
+        raise UserError("--prices: only with --provider, or with a GPU, whose machines it prices")
     if filename:
         plans: Sequence[ServingPlan] = [_of_file(filename, gpu)]
         left_out: Sequence[str] = ()
@@ -86,6 +86,7 @@ def _of_model(
 ) -> tuple[Sequence[ServingPlan], Sequence[str]]:
     """Return the plans, the best first, and why machines that were compared are not among them."""
     from kaito_ray.catalog.gpus import with_prices
+    from kaito_ray.catalog.prices import read_prices
     from kaito_ray.cli import offers
     from kaito_ray.cli.own_model import model_named
     from kaito_ray.estimator.plan import ServingOptions, explained, left_out, plan_serving
@@ -98,27 +99,14 @@ def _of_model(
         if not provider:
             options = offers.on(priced[0], options)
         return explained(preset, priced, options), left_out(preset, priced, options)
+    if prices:
+        raise UserError(
+            "--prices: it prices the machines of a --provider or of a GPU; one machine has nothing to compare"
+        )
     machine = offers.named(gpu or offers.LOCAL)
     found = plan_serving(preset, machine, offers.on(machine, options))
     replaced = gpu is not None and gpu.lower() != machine.instance_type.lower()
     return [replace(found, requested_instance_type=gpu) if replaced else found], ()
-
-
-def read_prices(path: Path) -> dict[str, float]:
-    """Return a person's price file: instance types and what an hour costs, in whatever currency.
-
-    Raises:
-        UserError: it cannot be read, or something in it is no price.
-    """
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--prices: {path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(price, int | float) for price in found.values()):
-        raise UserError(f"--prices: {path} must map instance types to numbers, for example `g6.xlarge: 0.80`")
-    return {str(name): float(price) for name, price in found.items()}
 
 
 def _of_file(path: Path, gpu: str | None) -> ServingPlan:

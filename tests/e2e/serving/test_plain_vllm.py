@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from kaito_ray.local.ports import LOOPBACK, choose, listening
+from tests.e2e.serving import routes
 from tests.e2e.serving.conftest import CONTEXT_TOKENS, PRESET
 
 pytestmark = pytest.mark.engine
@@ -124,3 +125,7 @@ def test_every_route_of_vllm_is_there_and_ours_are_added(http: httpx.Client, pla
     ours, vllms = (client.get("/openapi.json").json()["paths"] for client in (http, plain))
     assert ours.keys() == vllms.keys() | OURS
     assert {path: ours[path].keys() for path in vllms} == {path: vllms[path].keys() for path in vllms}
+
+
+def test_the_page_lists_every_route_of_a_text_model(http: httpx.Client) -> None:
+    assert routes.served(http) == routes.documented("text")

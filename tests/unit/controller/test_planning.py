@@ -1,4 +1,6 @@
-"""What the worker image was built with decides which GPUs of one's own may serve."""
+"""What the operator is told of engine image and prices decides which machines serve."""
+
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,13 @@ def test_a_v100_of_one_s_own_is_refused_by_the_image_that_is_shipped() -> None:
 def test_with_an_image_of_an_older_cuda_it_serves_in_float16() -> None:
     found = plan(SEEN, settings("--engine-cuda", "12")).plan
     assert (found.machine.gpu, found.dtype) == ("1 x Tesla-V100", "float16")
+
+
+def test_where_no_type_is_named_the_operator_picks_by_the_prices_that_it_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text("{Standard_ND96isr_H100_v5: 0.5, Standard_NC24ads_A100_v4: 3.7}")
+    seen = Observed(workspace=Workspace.from_wire(workspace()), manifest=workspace())
+    assert plan(seen, from_arguments([], {})).plan.machine.instance_type == "Standard_NC4as_T4_v3"
+    found = plan(seen, from_arguments(["--prices", str(file)], {})).plan
+    assert found.machine.instance_type == "Standard_ND96isr_H100_v5"
+    assert "the lowest price" in found.why[0]
