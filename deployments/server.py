@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import ray
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
@@ -17,9 +18,13 @@ from deployments.adapters.check import Base, module_shapes
 from deployments.adapters.engine import VllmAdapters
 from deployments.adapters.source import AdapterFiles
 from deployments.adapters.store import AdapterStore
+from deployments.gate import tokens
+from deployments.gate.gate import Gate
+from deployments.gate.metrics import GateMetrics
+from deployments.gate.watch import KeyWatch
+from deployments.mounts import mounted
 from deployments.routes.attach import with_our_routes
-from kaito_ray.api.app_args import AppArgs, ModelSource, UserConfig
-from kaito_ray.errors import InvalidWorkspace
+from kaito_ray.api.app_args import KEYS_MOUNT, AppArgs, ModelSource, UserConfig
 from kaito_ray.weights import cache_directory
 
 _FIRST_ADAPTERS_TIMEOUT_S: Final = 300.0
@@ -54,20 +59,23 @@ class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for u
             _base(self._args, self._weights),
         )
         app.state.adapter_store = self._adapters
-        return with_our_routes(app)
+        engine = app.state.engine_client
+        self._gate = Gate(batch=engine.vllm_config.scheduler_config.max_num_seqs)
+        self._keys = KeyWatch(self._gate, mounted(KEYS_MOUNT))
+        REGISTRY.register(GateMetrics(self._gate))
+        tokens.count(engine.output_processor)
+        return with_our_routes(app, self._gate)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Make the running engine match `user_config`; requests in flight are not touched.
 
         An adapter that cannot be served is reported at `/adapters`, not raised: Serve answers an exception here by
         replacing the replica, and so one bad adapter would take the base model down.
-
-        Raises:
-            InvalidWorkspace: the config asks for what this version does not do.
         """
         config = UserConfig.from_wire(user_config)
-        if config.limits is not None:
-            raise InvalidWorkspace("inference.limits", "this version keeps no limits; remove the field")
+        self._gate.configure(keys_required=config.keys_required, limits=config.limits)
+        await self._keys.look()
+        self._keys.start()
         await self._adapters.converge(config.adapters)
         if not self._started:
             await self._adapters.settled(_FIRST_ADAPTERS_TIMEOUT_S)

@@ -13,11 +13,11 @@ VOCABULARY = 256
 _EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def make_base(folder: Path) -> Path:
+def make_base(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
     """Write a float32 Llama of 2 layers; return its folder."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,

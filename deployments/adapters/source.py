@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,8 @@ import httpx
 
 from deployments.adapters.cache import Cache, Entry
 from deployments.adapters.extract import CONFIG, WEIGHTS, Limits, Unpacker, adapter_folder, weights_name
-from kaito_ray.api.app_args import MOUNT_ROOT, REGISTRY_MOUNT, UserAdapter
+from deployments.mounts import mounted
+from kaito_ray.api.app_args import REGISTRY_MOUNT, UserAdapter
 from kaito_ray.errors import AdapterRefused, TransientError
 from kaito_ray.registry import reference
 from kaito_ray.registry.client import Image, Registry
@@ -34,11 +34,6 @@ class VolumeChanged(TransientError):
     """Somebody wrote to the volume while it was read."""
 
     reason = "VolumeChanged"
-
-
-def mounted(path: str) -> Path:
-    """Return where the container path `path` is: below the pod's directory where there is no container."""
-    return Path(os.environ.get(MOUNT_ROOT) or "/") / path.lstrip("/")
 
 
 class AdapterFiles:

@@ -15,6 +15,8 @@ from kaito_ray.api.workspace import Limits
 IMPORT_PATH = "deployments.app:build_app"
 """Where Serve finds the application."""
 
+KEYS_MOUNT: Final = "/mnt/keys"
+"""Where the Secret of API keys is mounted: one file per key, its name the key's name."""
 REGISTRY_MOUNT: Final = "/mnt/registry"
 """Where the Secret of registry credentials is mounted: one docker config JSON per key."""
 MOUNT_ROOT: Final = "KAITO_RAY_MOUNT_ROOT"
@@ -83,5 +85,7 @@ class UserConfig(ApiModel):
 
     adapters: tuple[UserAdapter, ...] = ()
     """Adapters to serve; the replica loads and unloads until it matches."""
+    keys_required: bool = False
+    """Whether requests need one of the mounted API keys; without any mounted, then, nobody is let in."""
     limits: Limits | None = None
     """Limits per key."""

@@ -164,14 +164,14 @@ class Autoscaling(ApiModel):
 
 
 class Limits(ApiModel):
-    """What one key, or everybody where there are no keys, may use. Kept per replica."""
+    """What one key, or everybody where there are no keys, may use. Each replica counts for itself."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Requests per minute and key."""
+    """Requests within any minute, for each key and replica: with n replicas a key has up to n times as many."""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Prompt and completion tokens per minute and key."""
+    """Prompt and completion tokens within any minute, for each key and replica; counted when an answer ends."""
     max_queued: Annotated[int, Field(ge=0)] | None = None
-    """Requests that may wait in a replica; further ones get 429 with Retry-After."""
+    """Requests that may wait in a replica while its engine works on `vllm.max-num-seqs` others; further ones get 429."""
 
 
 class InferenceSpec(ApiModel):
@@ -190,9 +190,9 @@ class InferenceSpec(ApiModel):
     autoscaling: Autoscaling | None = None
     """How many replicas, by load; absent means one."""
     api_keys_secret: str | None = None
-    """Secret whose values are accepted as bearer keys; a key's name labels metrics and limits."""
+    """Secret whose values are accepted as bearer keys, and followed; a key's name labels metrics and limits."""
     limits: Limits | None = None
-    """Requests and tokens per key."""
+    """Requests and tokens per key, and how many may wait."""
 
 
 class TuningSpec(ApiModel):

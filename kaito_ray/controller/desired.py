@@ -39,7 +39,11 @@ _WRITTEN: Final = ("spec", "data", "type")
 def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     """Return every child as it should be, in the order in which they are made."""
     workspace = inputs.workspace
-    made = [keys(workspace), registry(workspace, inputs.pull_secrets), service(workspace, seen.ray_cluster)]
+    made = [
+        keys(workspace, inputs.api_keys),
+        registry(workspace, inputs.pull_secrets),
+        service(workspace, seen.ray_cluster),
+    ]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))
     wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
@@ -107,7 +111,7 @@ def drifted(wanted: Manifest, live: Manifest) -> bool:
 
 def updated(wanted: Manifest, live: Manifest) -> Manifest:
     """Return what to write over `live`: `wanted`, with what only the API server knows."""
-    out = {**live, **deepcopy(wanted)}
+    out = {**{k: v for k, v in live.items() if k not in _WRITTEN}, **deepcopy(wanted)}
     meta, mine = live["metadata"], wanted["metadata"]
     out["metadata"] = {
         **meta,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Observed:
     """The ConfigMap of `inference.config` or `tuning.config`, if it is named and exists."""
     pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
     """Those Secrets of registry credentials that the Workspace names, to pull or to push, and that exist."""
+    api_keys: Manifest | None = None
+    """The Secret of `inference.apiKeysSecret`, if it is named and exists."""
     adapters: tuple[AdapterStatus, ...] | None = None
     """What the replica says of its adapters; None where it was not asked or did not answer."""
     tuned: Tuned = field(default_factory=dict)
@@ -158,6 +161,7 @@ async def observe(
     work = workspace.inference or workspace.tuning
     config = work.config if work else None
     leaving = meta.deletion_timestamp is not None
+    keys = spec.api_keys_secret if spec else None
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
     pods: list[Manifest] = []
     warnings: list[Manifest] = []
@@ -173,7 +177,8 @@ async def observe(
         model=model,
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
-        adapters=await replicas.adapters(workspace.status.endpoint) if spec and spec.adapters and not leaving else None,
+        api_keys=await cluster.get(SECRETS, keys, meta.namespace) if keys else None,
+        adapters=await _adapters(replicas, workspace, children) if spec and spec.adapters and not leaving else None,
         tuned=tuned,
         job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
         node_claims=tuple(claims),
@@ -198,6 +203,16 @@ def _none_launched(claims: Iterable[Manifest]) -> bool:
         for claim in claims
         for condition in (claim.get("status") or {}).get("conditions") or ()
     )
+
+
+async def _adapters(
+    replicas: Replicas, workspace: Workspace, children: Mapping[Child, Manifest]
+) -> tuple[AdapterStatus, ...] | None:
+    """Ask the replica, with one of the keys that it was given last."""
+    mounted = children.get((SECRETS, names.keys_secret(workspace.metadata.name)))
+    keys = sorted(((mounted or {}).get("data") or {}).items())
+    key = base64.b64decode(keys[0][1]) if keys else None
+    return await replicas.adapters(workspace.status.endpoint, key)
 
 
 async def _tuned(cluster: Cluster, workspace: Workspace) -> Tuned:

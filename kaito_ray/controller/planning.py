@@ -86,6 +86,7 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
             hub_endpoint=settings.mirror,
             config=config,
             pull_secrets=secrets,
+            api_keys=_api_keys(spec, seen),
             provisioner=settings.provisioner,
             node_class=settings.node_class,
             instance_types=alike if _lists(workspace) else alike[:1],
@@ -137,6 +138,20 @@ def _pull_secrets(spec: InferenceSpec, seen: Observed) -> dict[str, str]:
             raise InvalidWorkspace(_PULL_SECRETS, f"the Secret {name} has no key {DOCKER_CONFIG}; make it of that type")
         found[name] = content
     return found
+
+
+def _api_keys(spec: InferenceSpec, seen: Observed) -> dict[str, str]:
+    """Return the keys; a Secret without any is carried out too, and opens nothing: so the last key can be revoked."""
+    if spec.api_keys_secret is None:
+        return {}
+    if seen.api_keys is None:
+        name = spec.api_keys_secret
+        raise SecretMissing(
+            "inference.apiKeysSecret",
+            f"there is no Secret {name} in this namespace; create it (kubectl create secret generic {name} "
+            "--from-literal=NAME=KEY)",
+        )
+    return dict(seen.api_keys.get("data") or {})
 
 
 def _lists(workspace: Workspace) -> bool:

@@ -18,19 +18,26 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
 class Replicas(Protocol):
     """The replicas of Workspaces."""
 
-    async def adapters(self, endpoint: str | None) -> tuple[AdapterStatus, ...] | None:
-        """Return how each adapter is, as the replica behind `endpoint` says; None where it does not answer."""
+    async def adapters(self, endpoint: str | None, key: bytes | None = None) -> tuple[AdapterStatus, ...] | None:
+        """Return how each adapter is, as the replica behind `endpoint` says; None where it does not answer.
+
+        `key` is an API key that it accepts, where it asks for one.
+        """
 
 
 class HttpReplicas:
     """The replicas, asked at `/adapters`."""
 
-    async def adapters(self, endpoint: str | None) -> tuple[AdapterStatus, ...] | None:
+    async def adapters(self, endpoint: str | None, key: bytes | None = None) -> tuple[AdapterStatus, ...] | None:
         """As `Replicas.adapters`."""
         if endpoint is None:
             return None
+        headers = {"authorization": f"Bearer {key.decode(errors='replace').strip()}"} if key else {}
         try:
-            async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(f"{endpoint}/adapters") as answer:
+            async with (
+                aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session,
+                session.get(f"{endpoint}/adapters") as answer,
+            ):
                 answer.raise_for_status()
                 return _Told.from_wire(await answer.json()).adapters
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:

@@ -23,12 +23,6 @@ ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
         "name a model by inference.preset instead",
     ),
     ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
-    (
-        "inference.apiKeysSecret",
-        lambda w: bool(w.inference and w.inference.api_keys_secret),
-        "remove it, and let a NetworkPolicy or a gateway guard the Service",
-    ),
-    ("inference.limits", lambda w: bool(w.inference and w.inference.limits), "remove it"),
     ("resource.partition", lambda w: w.resource.partition is not None, "remove it; whole GPUs are used"),
 )
 """Field, whether a Workspace asks for it, and what to do."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from kaito_ray.api import names
-from kaito_ray.api.app_args import REGISTRY_MOUNT
+from kaito_ray.api.app_args import KEYS_MOUNT, REGISTRY_MOUNT
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.render import adapters, secrets
@@ -102,7 +102,7 @@ def _container(inputs: ServingInputs) -> Manifest:
         resources=_resources(inputs.plan),
         mounts=[
             {"name": "cache", "mountPath": CACHE_MOUNT},
-            {"name": "keys", "mountPath": secrets.KEYS_MOUNT, "readOnly": True},
+            {"name": "keys", "mountPath": KEYS_MOUNT, "readOnly": True},
             {"name": "registry", "mountPath": REGISTRY_MOUNT, "readOnly": True},
             *adapters.mounts(inputs.inference),
         ],

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from kaito_ray.api import names
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.render.inputs import Manifest
 from kaito_ray.render.meta import child_meta
 
-KEYS_MOUNT: Final = "/mnt/keys"
-"""Where the API keys are mounted, one file for each."""
 
-
-def keys(workspace: Workspace) -> Manifest:
-    """Return the Secret of API keys; empty: none are asked for."""
-    return _secret(workspace, names.keys_secret(workspace.metadata.name))
+def keys(workspace: Workspace, api_keys: Mapping[str, str]) -> Manifest:
+    """Return the Secret of API keys, one file for each."""
+    secret = _secret(workspace, names.keys_secret(workspace.metadata.name))
+    data = {name: api_keys[name] for name in sorted(api_keys)}
+    return {**secret, "data": data} if data else secret
 
 
 def registry(workspace: Workspace, pull_secrets: Mapping[str, str]) -> Manifest:

@@ -51,8 +51,8 @@ def app_args(inputs: ServingInputs) -> AppArgs:
 
 
 def user_config(spec: InferenceSpec) -> UserConfig:
-    """Return what changes while serving: adapters and limits."""
-    return UserConfig(adapters=user_adapters(spec), limits=spec.limits)
+    """Return what changes while serving: adapters, limits, and whether keys are asked for; never a key."""
+    return UserConfig(adapters=user_adapters(spec), keys_required=spec.api_keys_secret is not None, limits=spec.limits)
 
 
 def _source(source: ModelSource, asked: PresetSpec) -> ModelSource:

@@ -12,7 +12,10 @@ class FakeReplicas:
     """See `controller.replicas.Replicas`; `told` maps endpoints to what the replica behind each says."""
 
     told: dict[str, tuple[AdapterStatus, ...]] = field(default_factory=dict)
+    keys: list[bytes | None] = field(default_factory=list)
+    """The keys that they were asked with."""
 
-    async def adapters(self, endpoint: str | None) -> tuple[AdapterStatus, ...] | None:
+    async def adapters(self, endpoint: str | None, key: bytes | None = None) -> tuple[AdapterStatus, ...] | None:
         """As `Replicas.adapters`."""
+        self.keys.append(key)
         return self.told.get(endpoint or "")

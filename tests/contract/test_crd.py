@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kaito_ray.api.crd import CHART_GROUP, crd, to_yaml
 

@@ -65,7 +65,13 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 def manifests(made: ServingInputs) -> list[dict[str, Any]]:
     wanted = made.workspace
-    return [nodepool(made), keys(wanted), registry(wanted, made.pull_secrets), service(wanted), rayservice(made)]
+    return [
+        nodepool(made),
+        keys(wanted, made.api_keys),
+        registry(wanted, made.pull_secrets),
+        service(wanted),
+        rayservice(made),
+    ]
 
 
 def schema(file: str) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def test_custom_resources_satisfy_their_crd(case: str, render: Any, file: str) -
 def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
     made = CASES[case]
     wanted = made.workspace
-    for manifest in (keys(wanted), registry(wanted, made.pull_secrets), service(wanted)):
+    for manifest in (keys(wanted, made.api_keys), registry(wanted, made.pull_secrets), service(wanted)):
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from kaito_ray.api import names
-from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, UserConfig
+from kaito_ray.api.app_args import IMPORT_PATH, MOUNT_ROOT, AppArgs, UserConfig
 from kaito_ray.local import ray_head
 from kaito_ray.local.home import write_private
 from kaito_ray.local.ports import LOOPBACK, choose, listening
@@ -81,12 +81,13 @@ class Served:
 
 
 @contextmanager
-def serving(args: AppArgs, directory: Path, *, uid: str) -> Iterator[Served]:
-    """Bring the application up in a cluster of its own, and leave no process behind."""
+def serving(args: AppArgs, directory: Path, *, uid: str, mounts: Path | None = None) -> Iterator[Served]:
+    """Bring the application up in a cluster of its own, and leave no process behind; `mounts` stands for `/`."""
     head = RayHead(uid=uid, directory=directory / "ray", ports=choose(uid, (), busy=listening()))
     served = Served(head, args, directory / "head.log")
     started = time.monotonic()
-    environment = ray_head.environment(head, CONTAINER_ENVIRONMENT, os.environ)
+    container = {**CONTAINER_ENVIRONMENT, **({MOUNT_ROOT: str(mounts)} if mounts else {})}
+    environment = ray_head.environment(head, container, os.environ)
     command = ray_head.start_command(head, {}, cpus=2, memory_bytes=None)
     head.directory.mkdir(parents=True)
     write_private(head.token_path, secrets.token_hex(32))

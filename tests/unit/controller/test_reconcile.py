@@ -1,5 +1,6 @@
 """Whole stories over a cluster in memory, in which the test plays KubeRay and Karpenter."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -366,6 +367,84 @@ async def test_an_adapter_that_can_never_come_says_what_to_do(run: Manifest, wor
     assert "instead" in status["message"]
 
 
+WITH_KEYS = {"apiKeysSecret": "team-keys"}
+
+
+def api_keys(**keys: str) -> Manifest:
+    data = {name: base64.b64encode(key.encode()).decode() for name, key in keys.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "team-keys", "namespace": "default"},
+        "type": "Opaque",
+        "data": data,
+    }
+
+
+async def mounted_keys(stage: Stage) -> Manifest:
+    return dict((await stage.get(SECRETS, "smol-keys")).get("data") or {})
+
+
+async def test_keys_are_copied_into_the_mounted_secret_and_appear_nowhere_else() -> None:
+    stage = await Stage().given(workspace(inference=WITH_KEYS))
+    await stage.cluster.create(SECRETS, api_keys(alice="sk-alice"))
+    seen = await stage.serving()
+    assert await mounted_keys(stage) == api_keys(alice="sk-alice")["data"]
+    service = await stage.get(RAY_SERVICES, "smol")
+    assert "keysRequired: true" in service["spec"]["serveConfigV2"]
+    for public in (service, seen):
+        text = yaml.safe_dump(public)
+        assert "sk-alice" not in text
+        assert api_keys(alice="sk-alice")["data"]["alice"] not in text
+
+
+async def test_keys_rotate_and_the_last_one_is_revoked_without_touching_the_ray_service() -> None:
+    stage = await Stage().given(workspace(inference=WITH_KEYS))
+    await stage.cluster.create(SECRETS, api_keys(alice="one", bob="two"))
+    await stage.serving()
+    before = await stage.get(RAY_SERVICES, "smol")
+    for keys in (api_keys(alice="three"), api_keys()):
+        live = await stage.get(SECRETS, "team-keys")
+        await stage.cluster.replace(SECRETS, {**live, "data": keys["data"]})
+        await stage.reconciled()
+        assert await mounted_keys(stage) == keys["data"]
+    assert await stage.get(RAY_SERVICES, "smol") == before
+
+
+async def test_keys_and_limits_come_and_go_in_place() -> None:
+    stage = await Stage().given(workspace())
+    await stage.cluster.create(SECRETS, api_keys(alice="one"))
+    await stage.serving()
+    before = (await stage.get(RAY_SERVICES, "smol"))["spec"]["rayClusterConfig"]
+    for inference, required in ({**WITH_KEYS, "limits": {"maxQueued": 3}}, True), ({}, False):
+        live = await stage.get(WORKSPACES, "smol")
+        await stage.cluster.replace(WORKSPACES, {**live, "inference": workspace(inference=inference)["inference"]})
+        await stage.reconciled()
+        service = await stage.get(RAY_SERVICES, "smol")
+        (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        config = application["deployments"][0]["user_config"]
+        assert config["keysRequired"] is required
+        assert config.get("limits") == inference.get("limits")
+        assert service["spec"]["rayClusterConfig"] == before
+        assert bool(await mounted_keys(stage)) is required
+
+
+async def test_a_secret_of_keys_that_does_not_exist_is_named_before_anything_is_open() -> None:
+    stage = await Stage().given(workspace(inference=WITH_KEYS))
+    found = condition(await stage.reconciled(), "InferenceReady")
+    assert found["reason"] == "SecretNotFound"
+    assert "kubectl create secret generic team-keys" in found["message"]
+    assert await stage.cluster.list(RAY_SERVICES) == []
+
+
+async def test_the_replica_is_asked_for_its_adapters_with_a_key() -> None:
+    stage = await Stage().given(workspace(inference={**WITH_KEYS, "adapters": [adapter("a")]}))
+    await stage.cluster.create(SECRETS, api_keys(alice="sk-alice"))
+    await stage.serving()
+    await stage.reconciled()
+    assert stage.replicas.keys[-1] == b"sk-alice"
+
+
 async def told(stage: Stage) -> list[Manifest]:
     """What the replica is told of adapters."""
     (application,) = yaml.safe_load((await stage.get(RAY_SERVICES, "smol"))["spec"]["serveConfigV2"])["applications"]
@@ -374,10 +453,10 @@ async def told(stage: Stage) -> list[Manifest]:
 
 
 async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
-    stage = await Stage().given(workspace(inference={"limits": {"requestsPerMinute": 1}}))
+    stage = await Stage().given(workspace(resource={"partition": {"mode": "accelerator"}}))
     seen = await stage.reconciled()
     assert condition(seen, "InferenceReady")["reason"] == "NotYetSupported"
-    assert condition(seen, "InferenceReady")["message"].startswith("inference.limits: ")
+    assert condition(seen, "InferenceReady")["message"].startswith("resource.partition: ")
     assert await stage.cluster.list(RAY_SERVICES) == []
     assert await stage.events() == ["NotYetSupported"]
 
