@@ -77,11 +77,15 @@ def plain(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[h
             yield client
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         try:
             if client.get("/health").is_success:
                 return
