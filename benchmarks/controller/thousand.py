@@ -38,6 +38,8 @@ class Figures:
     workspaces: int
     ready_s: float
     """From the first apply until all are Ready."""
+    cpu_ms_each: float
+    """Processor time of the operator for each Workspace until then; other work on the machine does not change it."""
     writes_each: float
     """Writes of the operator for each Workspace, Events and the lease apart."""
     reads_each: float
@@ -59,10 +61,10 @@ async def measure(home: Path, count: int, *, rest_s: float = 30.0) -> Figures:
     async with operator(home, "--provider", "azure", "--health-port", str(port)) as scene:
         fake = asyncio.ensure_future(answer(scene.cluster))
         memory = asyncio.ensure_future(_memory(scene))
-        began = monotonic()
+        began, idle_s = monotonic(), _cpu_s(scene)
         await asyncio.gather(*(_apply(scene, index) for index in range(count)))
         await scene.until(lambda: _all_ready(scene, count), within_s=LIMIT_S)
-        ready_s = monotonic() - began
+        ready_s, cpu_s = monotonic() - began, _cpu_s(scene)
         await _quiet(port)
         made = await _counts(port)
         before = await _counts(port)
@@ -82,6 +84,7 @@ async def measure(home: Path, count: int, *, rest_s: float = 30.0) -> Figures:
     return Figures(
         workspaces=count,
         ready_s=round(ready_s, 1),
+        cpu_ms_each=round((cpu_s - idle_s) / count * 1000, 1),
         writes_each=round(_writes(made) / count, 2),
         reads_each=round(_reads(made) / count, 1),
         events_each=round(sum(n for (verb, kind), n in made.items() if kind == "Event" and verb in WRITES) / count, 2),
@@ -136,6 +139,12 @@ async def _looked_at(port: int, count: int) -> bool:
         return False
 
 
+def _cpu_s(scene: Scene) -> float:
+    assert scene.process is not None
+    used = psutil.Process(scene.process.pid).cpu_times()
+    return float(used.user + used.system)
+
+
 async def _memory(scene: Scene) -> float:
     peak = 0.0
     try:
@@ -186,6 +195,7 @@ def main() -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as home:
             found.append(asyncio.run(measure(Path(home), count)))
+            print(found[-1], file=sys.stderr, flush=True)
     print(json.dumps({"cpus": os.cpu_count(), "figures": [asdict(one) for one in found]}, indent=2))
     print(table(found), file=sys.stderr)
 
