@@ -160,7 +160,6 @@ async def observe(
     spec = workspace.inference
     work = workspace.inference or workspace.tuning
     config = work.config if work else None
-    leaving = meta.deletion_timestamp is not None
     keys = spec.api_keys_secret if spec else None
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
     pods: list[Manifest] = []
