@@ -98,6 +98,7 @@ def test_the_operator_understands_what_it_is_told(case: str) -> None:
         assert ports[service["spec"]["ports"][0]["targetPort"]] == settings.webhook_port
     probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
     assert {probe["port"] for probe in probes} <= ports.keys()
+    assert [probe["path"] for probe in probes] == ["/healthz", "/healthz", "/readyz"]
 
 
 @each_case
