@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 import yaml
 
 from kaito_ray.api.admission import refusals
+from kaito_ray.api.crd import crd
+from kaito_ray.api.workspace import Workspace
 from kaito_ray.catalog.load import find, presets
+from kaito_ray.controller.unsupported import unsupported
+from kaito_ray.render.nodepool import nodepool
+from kaito_ray.render.rayservice import rayservice
+from kaito_ray.testing.plans import gpu_plan, inputs
+from tests.contract.test_manifests import unknown
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("**/*.yaml"))
@@ -37,6 +45,39 @@ def test_each_placeholder_is_refused_by_name(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in EXAMPLES if p.parent.name == "tuning"], ids=lambda path: path.stem)
 def test_a_tuning_example_names_a_model_that_can_be_tuned(path: Path) -> None:
     assert find(yaml.safe_load(path.read_text())["tuning"]["preset"]["name"]).tuning
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_satisfies_the_crd_and_has_no_field_that_it_lacks(path: Path) -> None:
+    manifest = yaml.safe_load(path.read_text())
+    schema = next(v for v in crd()["spec"]["versions"] if v["storage"])["schema"]["openAPIV3Schema"]
+    jsonschema_rs.validator_for(schema).validate(manifest)
+    assert list(unknown(schema, manifest)) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_asks_for_nothing_that_is_not_carried_out(path: Path) -> None:
+    assert unsupported(Workspace.from_wire(yaml.safe_load(path.read_text()))) is None
+
+
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.parent.name == "inference"], ids=lambda path: path.stem)
+def test_an_inference_example_renders(path: Path) -> None:
+    manifest = yaml.safe_load(PLACEHOLDER.sub("mine", path.read_text()))
+    manifest["metadata"] |= {"namespace": "default", "uid": "uid-1"}
+    made = inputs(manifest, gpu_plan())
+    assert rayservice(made)["kind"] == "RayService"
+    assert nodepool(made)["kind"] == "NodePool"
+
+
+def test_every_feature_has_an_example() -> None:
+    shown = " ".join(path.read_text() for path in EXAMPLES)
+    for field in (
+        *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels"),
+        *("modelAccessSecret", "revision", "config", "apiKeysSecret", "limits", "adapters", "strength"),
+        *("imagePullSecrets", "volumeSource", "workspace", "urls", "method", "imagePushSecret"),
+        *("kaito.sh/enablelb", "kaito.sh/performance-mode", "kaito.sh/node-class-name"),
+    ):
+        assert re.search(rf"\b{re.escape(field)}:", shown), field
 
 
 def test_examples_can_be_applied_side_by_side() -> None:
