@@ -24,6 +24,7 @@ from deployments.gate.metrics import GateMetrics
 from deployments.gate.watch import KeyWatch
 from deployments.mounts import mounted
 from deployments.routes.attach import with_our_routes
+from deployments.unknown_model import name_what_exists
 from kaito_ray.api.app_args import KEYS_MOUNT, AppArgs, ModelSource, UserConfig
 from kaito_ray.weights import cache_directory
 
@@ -64,6 +65,7 @@ class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for u
         self._keys = KeyWatch(self._gate, mounted(KEYS_MOUNT))
         REGISTRY.register(GateMetrics(self._gate))
         tokens.count(engine.output_processor)
+        name_what_exists()
         return with_our_routes(app, self._gate)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:

@@ -190,3 +190,17 @@ async def test_past_a_full_queue_requests_come_back_later_and_the_admitted_are_a
     assert {a.json()["usage"]["completion_tokens"] for a in whole} == {100}
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0) as client:
         assert client.completions.create(model=MODEL, prompt="x", max_tokens=1).usage is not None
+
+
+def test_an_unknown_model_is_answered_with_those_that_exist(http: httpx.Client) -> None:
+    asked = {"model": "no-such-model"}
+    talk = {**asked, "messages": [{"role": "user", "content": "hello"}]}
+    for path, sent in {
+        "/v1/completions": {**asked, "prompt": "x"},
+        "/v1/chat/completions": talk,
+        "/v1/responses": {**asked, "input": "hello"},
+        "/tokenize": {**asked, "prompt": "x"},
+    }.items():
+        answer = http.post(path, json=sent)
+        assert answer.status_code == 404, path
+        assert f"no-such-model` does not exist; served here: {MODEL}" in answer.json()["error"]["message"], path
