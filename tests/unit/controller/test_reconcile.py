@@ -453,7 +453,7 @@ async def told(stage: Stage) -> list[Manifest]:
 
 
 async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
-    stage = await Stage().given(workspace(resource={"partition": {"mode": "accelerator"}}))
+    stage = await Stage().given(workspace(resource={"partition": {"mode": "accelerator", "count": 1}}))
     seen = await stage.reconciled()
     assert condition(seen, "InferenceReady")["reason"] == "NotYetSupported"
     assert condition(seen, "InferenceReady")["message"].startswith("resource.partition: ")
