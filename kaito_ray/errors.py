@@ -136,16 +136,9 @@ class RegistryDenied(UserError):
 
 
 class ApiUnavailable(TransientError):
-    """The Kubernetes API answered 5xx or 429, or could not be reached.
-
-    `retry_after_s` is how long it asked to be left alone; 0 where it did not say.
-    """
+    """The Kubernetes API answered 5xx or 429, or could not be reached."""
 
     reason = "ApiUnavailable"
-
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        self.retry_after_s = retry_after_s
-        super().__init__(message)
 
 
 class Conflict(TransientError):

@@ -59,7 +59,7 @@ class WorkQueue:
         return key
 
     def done(self, key: Key, *, failed: bool = False, again_s: float | None = None) -> None:
-        """Say that a Workspace was looked at: it is due after `again_s`; where it failed, not before its back-off."""
+        """Say that a Workspace was looked at: it failed and is tried again later, or it is due after `again_s`."""
         self._busy.discard(key)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
@@ -70,7 +70,7 @@ class WorkQueue:
             self.add(key)
         elif failed:
             self._again.discard(key)
-            self.add_later(key, max(retry_s(self._failures[key]), again_s or 0.0))
+            self.add_later(key, retry_s(self._failures[key]))
         elif again_s is not None:
             self.add_later(key, again_s)
 

@@ -13,7 +13,7 @@ from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.warnings import ClaimWarnings
-from kaito_ray.errors import ApiUnavailable, Conflict, KaitoRayError, TransientError
+from kaito_ray.errors import Conflict, KaitoRayError, TransientError
 from kaito_ray.kube.cluster import Cluster
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,6 @@ async def _worker(
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except TransientError as error:
             outcome = "transient"
-            again_s = error.retry_after_s if isinstance(error, ApiUnavailable) else None
             log.info("will be tried again: %s", error, extra={"workspace": key.name, "namespace": key.namespace})
         except KaitoRayError as error:
             outcome = "error"

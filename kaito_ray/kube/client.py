@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
@@ -35,6 +36,8 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _DENIED: Final = re.compile(r'admission webhook "(.*?)" denied the request: ?(.*)', re.DOTALL)
 _SILENT: Final = re.compile(r'failed calling webhook "(.*?)"')
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_LONGEST_WAIT_S: Final = 60.0
+"""How long an API server is left alone at most, whatever it asks for with `Retry-After`."""
 _LONGEST_LINE_BYTES: Final = 16 * 2**20
 """An object has at most 1.5 MiB in etcd; as JSON, with its managedFields, it may be a few times that."""
 
@@ -47,6 +50,7 @@ class KubernetesCluster:
         self._kubeconfig = kubeconfig
         self._api: Any = None
         self._connecting = asyncio.Lock()
+        self._closed_until = 0.0
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:
         """See `Cluster.get`."""
@@ -194,11 +198,16 @@ class KubernetesCluster:
         self, method: str, where: str, query: Mapping[str, str], body: Manifest | None, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         api = await self._connected()
+        await asyncio.sleep(self._closed_until - monotonic())
         method, url, headers, _, _ = await api.param_serialize(
             method, where, query_params=list(query.items()), auth_settings=["BearerToken"]
         )
         sent = await api.call_api(method, url, {**headers, "Accept": "application/json"}, body, _request_timeout=limits)
         response: aiohttp.ClientResponse = sent.response
+        asked = response.headers.get("Retry-After", "") if response.status in (429, 503) else ""
+        if asked.isdigit():
+            # Whoever asks next waits: news wakes us at any time, and an overloaded server must not be asked the sooner.
+            self._closed_until = monotonic() + min(float(asked), _LONGEST_WAIT_S)
         return response
 
     async def _connected(self) -> Any:
@@ -261,7 +270,6 @@ class _Answer:
     status: int
     body: Manifest | None
     text: str = ""
-    retry_after_s: float = 0.0
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse, content: bytes) -> _Answer:
@@ -269,12 +277,10 @@ class _Answer:
             body = json.loads(content)
         except ValueError:
             body = None
-        asked = response.headers.get("Retry-After", "")
         return cls(
             status=response.status,
             body=body if isinstance(body, dict) else None,
             text=content[:500].decode(errors="replace"),
-            retry_after_s=float(asked) if asked.isdigit() else 0.0,
         )
 
 
@@ -301,7 +307,7 @@ def _checked(answer: _Answer, resource: Resource) -> Manifest:
     if silent := _SILENT.search(message):
         raise WebhookUnavailable(f"the webhook {silent[1]} does not answer, so no {resource.kind} can be written")
     if status in (401, 410, 429) or status >= 500 or status < 400:
-        raise ApiUnavailable(words, retry_after_s=answer.retry_after_s)
+        raise ApiUnavailable(words)
     if status == 404 and not ((body or {}).get("details") or {}).get("name"):
         kind = ".".join(filter(None, (resource.plural, resource.group)))
         words = f"{kind} is not known to the API server; is its CRD installed?"

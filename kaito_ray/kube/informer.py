@@ -82,8 +82,7 @@ async def follow(
         except ApiUnavailable as error:
             log.info("watch interrupted", extra={"what": what, "error": str(error), "retry_s": retry_s})
             version = None
-            spread_s = retry_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects, guards nothing
-            await sleep(max(spread_s, error.retry_after_s))
+            await sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, guards nothing
             retry_s = min(retry_s * 2, LAST_RETRY_S)
 
 

@@ -1,7 +1,7 @@
 """The real client, with the network taken away: which request it makes, and what it makes of the answer."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,9 +37,10 @@ class Scripted(KubernetesCluster):
 
 
 class Response:
+    headers: ClassVar[dict[str, str]] = {}
+
     def __init__(self, status: int, body: Any) -> None:
         self.status, self._body = status, body
-        self.headers: dict[str, str] = {}
 
     async def read(self) -> bytes:
         return self._body if isinstance(self._body, bytes) else json.dumps(self._body).encode()
@@ -139,3 +140,48 @@ async def test_a_kind_is_known_when_discovery_lists_it(answer: Any, known: bool)
     cluster = Scripted(answer)
     assert await cluster.knows(RAY_SERVICES) is known
     assert cluster.asked[0][1] == "/apis/ray.io/v1"
+
+
+class Streamed(Response):
+    """A watch: these lines, the last one perhaps cut off."""
+
+    def __init__(self, *lines: bytes) -> None:
+        super().__init__(200, {})
+        self._lines = list(lines)
+        self.content = self
+
+    async def readuntil(self, separator: bytes, *, max_size: int) -> bytes:
+        assert max_size > 2**21, "an object may have more than a megabyte"
+        return self._lines.pop(0) if self._lines else b""
+
+    def close(self) -> None:
+        self._lines = []
+
+
+async def test_a_watch_that_is_cut_off_in_the_middle_of_an_event_is_a_lost_connection() -> None:
+    cluster = Scripted()
+
+    async def call_api(*_: Any, **__: Any) -> Any:
+        return type("Sent", (), {"response": Streamed(b'{"type": "ADDED", "object": {}}\n', b'{"type": "MOD')})
+
+    cluster.call_api = call_api  # type: ignore[method-assign]
+    stream = cluster._stream(SECRETS, "a", "1")
+    assert (await anext(stream))["type"] == "ADDED"
+    with pytest.raises(ApiUnavailable, match="in the middle of an event"):
+        await anext(stream)
+
+
+async def test_a_server_that_asks_to_be_left_alone_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    cluster = Scripted((429, {}), (200, {"metadata": {}}))
+    monkeypatch.setattr("kaito_ray.kube.client.asyncio.sleep", sleep)
+    monkeypatch.setattr(Response, "headers", {"Retry-After": "7"}, raising=False)
+    with pytest.raises(ApiUnavailable):
+        await cluster.get(SECRETS, "s", "a")
+    await cluster.get(SECRETS, "s", "a")
+    assert waits[0] <= 0
+    assert 6 < waits[1] <= 7
