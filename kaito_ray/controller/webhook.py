@@ -7,12 +7,13 @@ deletion, nor any change of what is being deleted: an operator that is gone for 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
@@ -22,10 +23,12 @@ from kaito_ray.catalog import gpus
 from kaito_ray.catalog.load import presets
 from kaito_ray.controller.certificates import Certificate, kept, self_signed
 from kaito_ray.controller.settings import Settings
-from kaito_ray.errors import ApiRefused
+from kaito_ray.errors import ApiRefused, TransientError
 from kaito_ray.kube.cluster import VALIDATING_WEBHOOKS, Cluster, Manifest
 
 log = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
 
 
 def judge(new: Manifest, old: Manifest | None, settings: Settings) -> list[str]:
@@ -73,7 +76,7 @@ class Webhook:
             )
             async with server:
                 async for client in server(fn):
-                    await publish(self._cluster, self._client(dict(client)))
+                    await published(self._cluster, self._client(dict(client)))
                     yield client
 
     async def _certificate(self) -> Certificate:
@@ -91,6 +94,18 @@ class Webhook:
                 "caBundle": client["caBundle"],
             }
         return {"url": f"{client['url'].rstrip('/')}/workspace", "caBundle": client["caBundle"]}
+
+
+async def published(
+    cluster: Cluster, client: Manifest, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Publish, over and over until it succeeds: an error would end kopf's server, and with it the operator."""
+    while True:
+        try:
+            return await publish(cluster, client)
+        except TransientError as error:
+            log.info("admission webhook not published yet: %s", error)
+            await sleep(RETRY_S)
 
 
 async def publish(cluster: Cluster, client: Manifest) -> None:

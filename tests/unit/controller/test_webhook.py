@@ -4,7 +4,8 @@ import kopf
 import pytest
 
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.webhook import configuration, judge, publish
+from kaito_ray.controller.webhook import configuration, judge, publish, published
+from kaito_ray.errors import ApiUnavailable
 from kaito_ray.kube.cluster import VALIDATING_WEBHOOKS
 from kaito_ray.testing.builders import TUNING, merged, workspace
 from kaito_ray.testing.fake_cluster import FakeCluster
@@ -18,6 +19,19 @@ def test_it_fails_closed_and_never_judges_a_deletion() -> None:
     assert webhook["failurePolicy"] == "Fail"
     assert webhook["rules"][0]["operations"] == ["CREATE", "UPDATE"]
     assert webhook["matchConditions"][0]["expression"] == "!has(object.metadata.deletionTimestamp)"
+
+
+async def test_it_is_published_in_spite_of_an_api_server_that_is_not_well() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    cluster = FakeCluster()
+    cluster.fail_next(ApiUnavailable("no"), ApiUnavailable("no"))
+    await published(cluster, CLIENT, sleep=sleep)
+    assert waits == [1.0, 1.0]
+    assert len(await cluster.list(VALIDATING_WEBHOOKS)) == 1
 
 
 async def test_it_is_published_once_and_again_when_it_moves() -> None:
