@@ -11,6 +11,7 @@ from kaito_ray.controller.offers import is_ready
 from kaito_ray.controller.pod_cause import of_pods, of_refusal
 from kaito_ray.controller.progress import DEPLOY_FAILED, Progress
 
+HEAD_POD_LOST: Final = "HeadPodLost"
 _SCHEDULING: Final = ("Unschedulable", "UntoleratedTaint", "InsufficientGpus", "InsufficientDisk")
 """Causes that stand for a while whenever machines are on their way."""
 
@@ -37,9 +38,9 @@ def _lost(seen: Observed) -> Cause | None:
     broken = {node["metadata"]["name"] for node in seen.nodes if not is_ready(node)}
     gone = [name for pod in heads if (name := (pod.get("spec") or {}).get("nodeName")) in broken]
     if gone:
-        return Cause("HeadPodLost", f"the Ray head pod is lost: its node {gone[0]} is not ready; KubeRay makes another")
+        return Cause(HEAD_POD_LOST, f"the Ray head pod is lost: its node {gone[0]} is not ready; KubeRay makes another")
     if not heads or any("deletionTimestamp" in pod["metadata"] for pod in heads):
-        return Cause("HeadPodLost", "the Ray head pod is gone; KubeRay makes another and loads the model again")
+        return Cause(HEAD_POD_LOST, "the Ray head pod is gone; KubeRay makes another and loads the model again")
     return None
 
 

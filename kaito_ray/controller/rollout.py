@@ -9,7 +9,7 @@ from typing import Any, Final
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.controller.deadline import allowed_s, left_s, started, upgrade_started, watchful_s
-from kaito_ray.controller.diagnosis import diagnosed
+from kaito_ray.controller.diagnosis import HEAD_POD_LOST, diagnosed
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.progress import Progress, progress
 from kaito_ray.controller.settings import Settings
@@ -33,7 +33,9 @@ def rollout(seen: Observed, plan: ServingPlan, settings: Settings, *, now: str) 
     before = seen.workspace.status.condition(c.INFERENCE_READY)
     was_ready = before is not None and before.status == "True"
     allowed = allowed_s(plan, settings.rollout_deadline_s)
-    found = diagnosed(progress(seen.ray_service, was_ready=was_ready), seen, was_ready=was_ready)
+    # A loss stays the reason for as long as it lasts, not only in the first look after it.
+    lost = was_ready or (before is not None and before.reason == HEAD_POD_LOST)
+    found = diagnosed(progress(seen.ray_service, was_ready=was_ready), seen, was_ready=lost)
     left = None if found.ready else left_s(started(seen.workspace.status), allowed, now)
     upgrade = None
     if found.ready and (since := upgrade_started(seen.ray_service)) is not None:

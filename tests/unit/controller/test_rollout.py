@@ -79,6 +79,20 @@ def test_an_upgrade_is_explained_by_the_pods_of_its_own_cluster() -> None:
     assert judged.upgrade is not None and judged.upgrade.reason == "ImagePullError"
 
 
+def test_a_lost_head_is_the_reason_for_as_long_as_it_lasts() -> None:
+    starting = ready_ray_service_status()
+    starting["conditions"] = [{"type": "Ready", "status": "False", "reason": "ZeroServeEndpoints"}]
+    starting["activeServiceStatus"]["applicationStatuses"] = {}
+    at_first = seen(starting, ready=True)
+    judged = rollout(at_first, cpu_plan(), SETTINGS, now="2026-01-01T00:05:00Z")
+    since = Condition(type=c.INFERENCE_READY, status="False", reason=judged.serving.reason, last_transition_time="")
+    later = Observed(
+        at_first.workspace.with_status(WorkspaceStatus(conditions=(since,))), workspace(), children=at_first.children
+    )
+    again = rollout(later, cpu_plan(), SETTINGS, now="2026-01-01T00:05:30Z")
+    assert (judged.serving.reason, again.serving.reason) == ("HeadPodLost", "HeadPodLost")
+
+
 def test_big_models_are_given_more_time() -> None:
     assert allowed_s(cpu_plan(), None) == 30 * 60
     assert allowed_s(gpu_plan("deepseek-v3-0324"), None) == 180 * 60
