@@ -108,7 +108,8 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
         assert process.wait(timeout=60) == 1, "".join(log[-40:])
     assert killed_at is not None
     assert min(steps) > 6
-    assert min(steps[killed_at:]) > 9, "the new worker did not begin before the last checkpoint"
+    # A checkpoint is told by the worker before Ray has recorded it: killed in between, it begins at the one before.
+    assert min(steps[killed_at:]) > 6, "the new worker began at a checkpoint"
     assert steps[-1] == 12
     failure = last_failure(log)
     assert failure is not None
