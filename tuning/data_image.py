@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import httpx
 
 from kaito_ray.errors import AdapterRefused, InvalidWorkspace
 from kaito_ray.registry.client import Layer, Registry
 from kaito_ray.registry.keyring import Keyring
+from kaito_ray.registry.layers import TITLE, WHITEOUT, CautiousTarInfo, Metered, decompressed, erased, stays_inside
 from kaito_ray.registry.reference import parse
 from tuning.download import LIMIT_BYTES
 from tuning.files import EXTENSIONS
 
 FIELD: Final = "tuning.input.image"
 _FOLDER: Final = "data"
-_TITLE: Final = "org.opencontainers.image.title"
-_WHITEOUT: Final = ".wh."
-_OPAQUE: Final = ".wh..wh..opq"
 
 
 def fetch(
@@ -102,15 +98,17 @@ class Unpacker:
             InvalidWorkspace: a path leaves the folder, the data is too big, or the archive is broken.
         """
         with blob.open("rb") as packed:
-            if title := layer.annotations.get(_TITLE):
+            if title := layer.annotations.get(TITLE):
                 path = _safe(title)
                 if path.suffix.lower() in EXTENSIONS:
                     self._write(path, packed)
                     return
             try:
                 with (
-                    _decompressed(packed) as plain,
-                    tarfile.open(fileobj=_Bounded(plain, self._left), mode="r|") as tar,
+                    decompressed(packed) as plain,
+                    tarfile.open(
+                        fileobj=Metered(plain, _at_most(self._left)), mode="r|", tarinfo=CautiousTarInfo
+                    ) as tar,
                 ):
                     self._walk(tar)
             except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -122,7 +120,7 @@ class Unpacker:
             if not path.parts or path.parts[0] != _FOLDER:
                 continue
             inside = path.relative_to(_FOLDER)
-            if inside.name.startswith(_WHITEOUT):
+            if inside.name.startswith(WHITEOUT):
                 self._erase(inside)
             elif member.isreg() and inside.suffix.lower() in EXTENSIONS and (content := tar.extractfile(member)):
                 self._write(inside, content)
@@ -136,8 +134,7 @@ class Unpacker:
 
     def _erase(self, whiteout: PurePosixPath) -> None:
         """Carry out a layer's deletion of what a lower layer brought."""
-        gone = whiteout.parent if whiteout.name == _OPAQUE else whiteout.with_name(whiteout.name[len(_WHITEOUT) :])
-        target = self._root / gone
+        target = self._root / erased(whiteout)
         if target.is_dir() and target != self._root:
             shutil.rmtree(target)
         elif target == self._root:
@@ -147,39 +144,20 @@ class Unpacker:
             target.unlink(missing_ok=True)
 
 
-class _Bounded(io.RawIOBase):
-    """A decompressed stream that ends in an error once too much was read from it."""
+def _at_most(limit_bytes: int) -> Callable[[int], None]:
+    """Return a count of bytes that ends in an error once there are too many."""
+    left = limit_bytes
 
-    def __init__(self, plain: Any, limit_bytes: int) -> None:
-        self._plain, self._left = plain, limit_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._plain.read(size)
-        self._left -= len(data)
-        if self._left < 0:
+    def count(read_bytes: int) -> None:
+        nonlocal left
+        left -= read_bytes
+        if left < 0:
             raise InvalidWorkspace(FIELD, "the layers unpack to more bytes than are allowed")
-        return data
 
-
-@contextmanager
-def _decompressed(file: IO[bytes]) -> Iterator[Any]:
-    """Open by what the bytes are: media types in the wild do not always tell the truth."""
-    magic = file.read(4)
-    file.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        with gzip.open(file) as plain:
-            yield plain
-    elif magic == b"\x28\xb5\x2f\xfd":
-        import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-
-        with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as plain:
-            yield plain
-    else:
-        yield file
+    return count
 
 
 def _safe(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\x00" in name:
+    if not stays_inside(name):
         raise InvalidWorkspace(FIELD, f"the path {name!r} leads out of the image")
-    return path
+    return PurePosixPath(name)

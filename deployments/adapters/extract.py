@@ -7,33 +7,25 @@ the expected names are ever created, in folders that we name; links and devices 
 
 from __future__ import annotations
 
-import gzip
-import io
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final, Self
-
-import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+from typing import IO, Final
 
 from kaito_ray.errors import AdapterRefused
 from kaito_ray.registry.client import Layer
+from kaito_ray.registry.layers import TITLE, WHITEOUT, CautiousTarInfo, Metered, decompressed, erased, stays_inside
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PREFERRED: Final = (PurePosixPath("data"), PurePosixPath())
 """KAITO's folder, then the root, where an image has several."""
-_TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
-_WHITEOUT: Final = ".wh."
-_OPAQUE: Final = ".wh..wh..opq"
-_HEADER_LIMIT_BYTES: Final = 2**20
 _CHUNK_BYTES: Final = 2**20
 
 
@@ -70,14 +62,14 @@ class Unpacker:
             AdapterRefused: a path leaves the folder, a limit is passed, or the archive is broken.
 
         """
-        title = layer.annotations.get(_TITLE)
+        title = layer.annotations.get(TITLE)
         if title and layer.annotations.get(_UNPACK) != "true":
             with blob.open("rb") as file:
                 self._take(_safe_path(title), file, blob.stat().st_size)
             return
         try:
-            with blob.open("rb") as file, _decompressed(file) as plain:
-                self._walk(_Metered(plain, self))
+            with blob.open("rb") as file, decompressed(file) as plain:
+                self._walk(Metered(plain, self.count))
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # The disk's trouble (full, read-only), not the archive's.
@@ -105,14 +97,14 @@ class Unpacker:
         if self._unpacked_bytes > self.limits.unpacked_bytes:
             raise AdapterRefused(f"the layers unpack to more than {self.limits.unpacked_bytes} bytes")
 
-    def _walk(self, plain: _Metered) -> None:
-        with tarfile.open(fileobj=plain, mode="r|", tarinfo=_CautiousTarInfo) as archive:
+    def _walk(self, plain: Metered) -> None:
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=CautiousTarInfo) as archive:
             for member in archive:
                 self._members += 1
                 if self._members > self.limits.members:
                     raise AdapterRefused(f"the layers have more than {self.limits.members} entries")
                 path = _safe_path(member.name)
-                if path.name.startswith(_WHITEOUT):
+                if path.name.startswith(WHITEOUT):
                     self._erase(path)
                 elif member.isdir():
                     self._special.pop(path, None)
@@ -140,7 +132,7 @@ class Unpacker:
 
     def _erase(self, whiteout: PurePosixPath) -> None:
         """Carry out a layer's deletion of what a lower layer brought."""
-        gone = whiteout.parent if whiteout.name == _OPAQUE else whiteout.with_name(whiteout.name[len(_WHITEOUT) :])
+        gone = erased(whiteout)
         for path in [p for p in (*self._files, *self._pickles) if gone == p or gone in p.parents]:
             self._forget(path)
             self._pickles.discard(path)
@@ -192,50 +184,10 @@ def weights_name(names: Collection[str]) -> str:
     raise AdapterRefused(f"there is no {WEIGHTS} beside {CONFIG}")
 
 
-class _CautiousTarInfo(tarfile.TarInfo):
-    """Refuses extended headers of absurd size, which `tarfile` would read into memory whole."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        info = super().frombuf(buf, encoding, errors)
-        extended = info.type in {b"x", b"g", b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-        if extended and info.size > _HEADER_LIMIT_BYTES:
-            raise AdapterRefused(f"an archive header claims {info.size} bytes")
-        return info
-
-
-class _Metered(io.RawIOBase):
-    """A decompressed stream that counts what is read from it."""
-
-    def __init__(self, plain: Any, unpacker: Unpacker) -> None:
-        self._plain, self._unpacker = plain, unpacker
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._plain.read(size)
-        self._unpacker.count(len(data))
-        return data
-
-
-@contextmanager
-def _decompressed(file: IO[bytes]) -> Iterator[Any]:
-    """Open by what the bytes are: media types in the wild do not always tell the truth."""
-    magic = file.read(4)
-    file.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        with gzip.open(file) as plain:
-            yield plain
-    elif magic == b"\x28\xb5\x2f\xfd":
-        with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as plain:
-            yield plain
-    else:
-        yield file
-
-
 def _safe_path(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\x00" in name:
+    if not stays_inside(name):
         raise AdapterRefused(f"the path {name!r} leaves the adapter's folder")
-    return path
+    return PurePosixPath(name)
 
 
 def _kind(member: tarfile.TarInfo) -> str:
