@@ -16,6 +16,7 @@ from kaito_ray.errors import (
     UnsupportedGPU,
     UserError,
 )
+from kaito_ray.kube.conditions import find
 
 COLUMNS = ("NAME", "MODEL", "INSTANCE", "RESOURCEREADY", "INFERENCEREADY", "WORKSPACEREADY", "WHY")
 
@@ -79,7 +80,7 @@ def stuck(workspace: Mapping[str, Any]) -> str | None:
 
 def condition(workspace: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     """Return the condition of that type; empty where it was never set."""
-    return next((c for c in workspace.get("status", {}).get("conditions", ()) if c["type"] == type_), {})
+    return find(workspace.get("status"), type_)
 
 
 def why(workspace: Mapping[str, Any]) -> str:

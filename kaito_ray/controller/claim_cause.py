@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from kaito_ray.controller.cause import Cause, Sign, recognised
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import find, holds
 
 _STAGES: Final = ("Launched", "Registered", "Initialized")
 _NO_NEWS: Final = (*_STAGES, "AwaitingReconciliation", "Unknown", "NodeNotFound", "NodeNotReady", "LaunchFailed", "")
@@ -35,12 +36,12 @@ def of_claims(
     `pool` is the NodePool, whose name leads those of its claims; `instance_types` are those that will do.
     """
     for claim in claims:
-        launched = _condition(claim, "Launched")
+        launched = find(claim.get("status"), "Launched")
         if launched.get("status") != "True" and (cause := _cause(launched, instance_types)):
             return cause
     about = [event for event in warnings if event["involvedObject"].get("name", "").startswith(f"{pool}-")]
     latest = max(about, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
-    if latest is None or any(_condition(claim, "Launched").get("status") == "True" for claim in claims):
+    if latest is None or any(holds(claim, "Launched") for claim in claims):
         return None
     return _cause(latest, instance_types)
 
@@ -61,7 +62,3 @@ def _cause(told: Mapping[str, Any], instance_types: Sequence[str]) -> Cause | No
     what = found.message if found else f"the machine is not launched ({reason})"
     word = found.reason if found and reason in _NO_NEWS else reason
     return Cause(word, f"{what}; {_next(instance_types)}" + (f": {said}" if said else ""))
-
-
-def _condition(claim: Manifest, type_: str) -> Mapping[str, Any]:
-    return next((c for c in (claim.get("status") or {}).get("conditions") or () if c["type"] == type_), {})

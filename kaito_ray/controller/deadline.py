@@ -8,6 +8,7 @@ from typing import Any, Final
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.estimator.plan import ServingPlan
+from kaito_ray.kube.conditions import find
 
 _BASE_S: Final = 15 * 60
 _PER_GIB_S: Final = 18
@@ -35,10 +36,8 @@ def started(status: WorkspaceStatus) -> str | None:
 
 def upgrade_started(service: dict[str, Any] | None) -> str | None:
     """Return since when KubeRay has been bringing up a second cluster beside the serving one; None: it is not."""
-    for condition in ((service or {}).get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "UpgradeInProgress" and condition.get("status") == "True":
-            return str(condition.get("lastTransitionTime") or "")
-    return None
+    upgrade = find((service or {}).get("status"), "UpgradeInProgress")
+    return str(upgrade.get("lastTransitionTime") or "") if upgrade.get("status") == "True" else None
 
 
 def left_s(since: str | None, allowed: int, now: str) -> float | None:

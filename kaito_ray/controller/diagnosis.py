@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kaito_ray.controller.cause import Cause
-from kaito_ray.controller.nodes import has_condition
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import is_ready
-from kaito_ray.controller.pod_cause import of_pods, of_refusal
+from kaito_ray.controller.pod_cause import HEAD_POD_LOST, of_pods, of_refusal
 from kaito_ray.controller.progress import DEPLOY_FAILED, Progress
+from kaito_ray.kube.conditions import find, holds
 
-HEAD_POD_LOST: Final = "HeadPodLost"
 _SCHEDULING: Final = ("Unschedulable", "UntoleratedTaint", "InsufficientGpus", "InsufficientDisk")
 """Causes that stand for a while whenever machines are on their way."""
 
@@ -28,7 +27,7 @@ def diagnosed(found: Progress, seen: Observed, *, was_ready: bool) -> Progress:
 
 def _of_pods(seen: Observed) -> Cause | None:
     cause = of_pods(seen.pods, seen.warnings)
-    coming = any(not has_condition(claim, "Ready") for claim in seen.node_claims)
+    coming = any(not holds(claim, "Ready") for claim in seen.node_claims)
     return None if cause and cause.reason in _SCHEDULING and coming else cause
 
 
@@ -48,8 +47,7 @@ def _creation_failure(seen: Observed) -> str:
     """Return why KubeRay could not create a pod, from its condition `ReplicaFailure`."""
     status: dict[str, Any] = (seen.ray_service or {}).get("status") or {}
     for which in ("pendingServiceStatus", "activeServiceStatus"):
-        cluster = (status.get(which) or {}).get("rayClusterStatus") or {}
-        for condition in cluster.get("conditions") or ():
-            if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-                return str(condition.get("message") or condition.get("reason") or "")
+        failure = find((status.get(which) or {}).get("rayClusterStatus"), "ReplicaFailure")
+        if failure.get("status") == "True":
+            return str(failure.get("message") or failure.get("reason") or "")
     return ""

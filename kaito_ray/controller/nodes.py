@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api import names
@@ -15,6 +15,7 @@ from kaito_ray.controller.offers import is_ready
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.estimator.tuning import TuningPlan
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import find, holds
 
 _QUIET: Final = (c.NODE_CLAIM_NOT_READY_REASON, c.NODE_CLAIMS_READY_REASON)
 _STAGES: Final = ("Launched", "Registered", "Initialized")
@@ -34,24 +35,24 @@ def claim_condition(
     `failure` is why a machine does not come, with what is tried next; `before` is the condition as it was: a claim
     that failed is gone at once, so its word stands until the next one has a word of its own.
     """
-    ready = [claim for claim in claims if _status(claim, "Ready") == "True"]
+    ready = [claim for claim in claims if holds(claim, "Ready")]
     if len(ready) >= needed:
         return _condition(c.NODE_CLAIM_READY, True, c.NODE_CLAIMS_READY_REASON, f"{len(ready)} machines provisioned")
     if failure is not None:
         return _condition(c.NODE_CLAIM_READY, False, failure.reason, failure.message[:256])
     waiting = next((claim for claim in claims if claim not in ready), None)
-    undecided = waiting is None or _status(waiting, "Launched") != "True"
+    undecided = waiting is None or not holds(waiting, "Launched")
     if (
         undecided
         and before is not None
-        and before.reason not in (*_QUIET, _find(waiting or {}, "Launched").get("reason"))
+        and before.reason not in (*_QUIET, find((waiting or {}).get("status"), "Launched").get("reason"))
     ):
         return _condition(c.NODE_CLAIM_READY, False, before.reason, before.message)
     if waiting is None:
         message = f"waiting for Karpenter: {len(ready)} of {needed} machines"
         return _condition(c.NODE_CLAIM_READY, False, c.NODE_CLAIM_NOT_READY_REASON, message)
-    stage = next((s for s in _STAGES if _status(waiting, s) != "True"), "Ready")
-    found = _find(waiting, stage)
+    stage = next((s for s in _STAGES if not holds(waiting, s)), "Ready")
+    found = find(waiting.get("status"), stage)
     reason = found.get("reason") or c.NODE_CLAIM_NOT_READY_REASON
     message = f"machine {len(ready) + 1} of {needed} is not {stage.lower()} yet: {found.get('message', '')}"[:256]
     if reason in (stage, "AwaitingReconciliation", "Unknown"):
@@ -75,7 +76,7 @@ def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan, used: Sequen
         f"; warning: {node['metadata']['name']} has {pressure}"
         for node in nodes
         for pressure in _PRESSURES
-        if _status(node, pressure) == "True"
+        if holds(node, pressure)
     )
     if len(ready) < plan.nodes:
         message = f"{len(ready)} of {plan.nodes} nodes are ready{warning}"
@@ -96,21 +97,8 @@ def used_nodes(seen: Observed, provisioned: bool) -> tuple[str, ...]:
     return tuple(sorted(name for name in named if name))
 
 
-def has_condition(item: Manifest, type_: str) -> bool:
-    """Return whether that condition of an object is True."""
-    return _status(item, type_) == "True"
-
-
 def _gpus(node: Manifest) -> int:
     return int((node.get("status", {}).get("allocatable") or {}).get("nvidia.com/gpu", 0))
-
-
-def _find(item: Manifest, type_: str) -> Mapping[str, Any]:
-    return next((found for found in item.get("status", {}).get("conditions", ()) if found["type"] == type_), {})
-
-
-def _status(item: Manifest, type_: str) -> str:
-    return str(_find(item, type_).get("status", "Unknown"))
 
 
 def _condition(type_: str, holds: bool, reason: str, message: str) -> Condition:

@@ -37,6 +37,7 @@ from kaito_ray.kube.cluster import (
     Manifest,
     Resource,
 )
+from kaito_ray.kube.conditions import holds
 from kaito_ray.render.adapters import pull_secrets
 
 Child = tuple[Resource, str]
@@ -189,19 +190,14 @@ async def observe(
 
 def _all_well(workspace: Workspace, children: Mapping[Child, Manifest]) -> bool:
     """Return whether nothing is to be explained: it was ready, and KubeRay says that it is, without an upgrade."""
-    service = children.get((RAY_SERVICES, names.ray_service(workspace.metadata.name))) or {}
-    told = {one["type"]: one["status"] for one in (service.get("status") or {}).get("conditions") or ()}
+    service = children.get((RAY_SERVICES, names.ray_service(workspace.metadata.name)))
     before = workspace.status.condition(c.WORKSPACE_READY)
-    ready = before is not None and before.status == "True" and told.get("Ready") == "True"
-    return ready and told.get("UpgradeInProgress") != "True"
+    ready = before is not None and before.status == "True" and holds(service, "Ready")
+    return ready and not holds(service, "UpgradeInProgress")
 
 
 def _none_launched(claims: Iterable[Manifest]) -> bool:
-    return not any(
-        condition["type"] == "Launched" and condition["status"] == "True"
-        for claim in claims
-        for condition in (claim.get("status") or {}).get("conditions") or ()
-    )
+    return not any(holds(claim, "Launched") for claim in claims)
 
 
 async def _adapters(

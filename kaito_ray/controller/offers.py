@@ -12,6 +12,7 @@ from kaito_ray.catalog.gpus import Machine
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import holds
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ class NoMachine(UserError):
 
 def is_ready(node: Manifest) -> bool:
     """Return whether a Node takes pods."""
-    conditions = node.get("status", {}).get("conditions", [])
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    return ready and not node.get("spec", {}).get("unschedulable") and "deletionTimestamp" not in node["metadata"]
+    return (
+        holds(node, "Ready")
+        and not node.get("spec", {}).get("unschedulable")
+        and "deletionTimestamp" not in node["metadata"]
+    )
 
 
 def _named(name: str, settings: Settings) -> Machine:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from kaito_ray.controller.cause import Cause, Sign, recognised
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import find
 
+HEAD_POD_LOST: Final = "HeadPodLost"
 _IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
@@ -105,7 +107,7 @@ def _of_pod(pod: Manifest, about: Sequence[Manifest]) -> Cause | None:
     for container in chain(status.get("initContainerStatuses") or (), status.get("containerStatuses") or ()):
         if cause := _of_container(container, about):
             return cause
-    scheduled: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
+    scheduled = find(status, "PodScheduled")
     if scheduled.get("status") == "False":
         # Karpenter says in Events why it makes no node; the scheduler's condition says what is missing.
         words = " ".join(chain(_messages(about, "FailedScheduling"), [scheduled.get("message", "")]))
@@ -120,7 +122,7 @@ def _of_failed(status: Mapping[str, Any]) -> Cause:
     if reason == "Evicted" and "memory" in message:
         return Cause("NodeMemoryPressure", "the Ray pod was evicted, for the node ran out of memory; take a bigger one")
     if reason in ("NodeLost", "NodeAffinity", "Terminated", "NodeShutdown"):
-        return Cause("HeadPodLost", "the Ray pod was lost with its node; KubeRay makes another")
+        return Cause(HEAD_POD_LOST, "the Ray pod was lost with its node; KubeRay makes another")
     return Cause("PodEvicted" if reason == "Evicted" else "PodFailed", f"the Ray pod ended: {message or reason}")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from kaito_ray.api import conditions as c
 from kaito_ray.controller.engine_cause import of_engine
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import find
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def progress(service: Manifest | None, *, was_ready: bool) -> Progress:
     if service is None:
         return _waiting("the Ray service is being created")
     status = service.get("status") or {}
-    ready = _condition(status.get("conditions"), "Ready")
+    ready = find(status, "Ready")
     if ready.get("reason") in _FATAL:
         return Progress(False, ready["reason"], f"KubeRay gave up: {shortened(ready.get('message', ''))}")
     if ready.get("reason") == "ReconcileFailed":
@@ -117,12 +118,7 @@ def _cluster(current: Mapping[str, Any]) -> Progress:
     """Return what the Ray cluster waits for, while Serve has said nothing."""
     if not current.get("rayClusterName"):
         return _waiting("waiting for KubeRay to create the Ray cluster")
-    conditions = (current.get("rayClusterStatus") or {}).get("conditions")
-    failure = _condition(conditions, "ReplicaFailure")
-    if failure.get("status") == "True":
-        said = shortened(failure.get("message", ""))
-        return Progress(False, failure.get("reason", "ReplicaFailure"), f"the Ray pod cannot be created: {said}")
-    head = _condition(conditions, "HeadPodReady")
+    head = find(current.get("rayClusterStatus"), "HeadPodReady")
     if head.get("status") == "True":
         return _waiting("Ray runs; starting Ray Serve")
     reason = head.get("reason", "HeadPodNotFound")
@@ -133,7 +129,3 @@ def _cluster(current: Mapping[str, Any]) -> Progress:
     if reason == "HeadPodNotFound":
         return _waiting("waiting for the Ray pod")
     return _waiting("starting Ray")
-
-
-def _condition(conditions: Any, type_: str) -> Mapping[str, Any]:
-    return next((found for found in conditions or () if found.get("type") == type_), {})

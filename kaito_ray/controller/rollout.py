@@ -9,8 +9,9 @@ from typing import Any, Final
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.controller.deadline import allowed_s, left_s, started, upgrade_started, watchful_s
-from kaito_ray.controller.diagnosis import HEAD_POD_LOST, diagnosed
+from kaito_ray.controller.diagnosis import diagnosed
 from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.pod_cause import HEAD_POD_LOST
 from kaito_ray.controller.progress import Progress, progress
 from kaito_ray.controller.settings import Settings
 from kaito_ray.estimator.plan import ServingPlan

@@ -226,12 +226,6 @@ def condition(
     }
 
 
-def holds(item: Manifest, type_: str) -> bool:
-    """Return whether a condition of the object is True."""
-    conditions = item.get("status", {}).get("conditions", [])
-    return any(c["type"] == type_ and c["status"] == "True" for c in conditions)
-
-
 def _over(now: Any, wanted: Any) -> Any:
     """Return `wanted` with what the server filled in beside it (a Service's clusterIP, say)."""
     if isinstance(now, dict) and isinstance(wanted, dict):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kaito_ray.kube.cluster import PODS, RAY_CLUSTERS, SECRETS, Manifest, Resource
+from kaito_ray.kube.conditions import holds
 from kaito_ray.local import containers, kubelet, raycluster
-from kaito_ray.local.objects import Objects, deleting, holds
+from kaito_ray.local.objects import Objects, deleting
 from kaito_ray.local.ports import RayPorts
 from kaito_ray.local.ray_rest import Ray
 

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from kaito_ray.catalog.gpus import quantity
 from kaito_ray.kube.cluster import Manifest
+from kaito_ray.kube.conditions import holds
 from kaito_ray.local import kubelet
-from kaito_ray.local.objects import condition, holds, owner_reference, timestamp
+from kaito_ray.local.objects import condition, owner_reference, timestamp
 from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.ray_head import RayHead, start_command
 

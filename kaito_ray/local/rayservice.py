@@ -13,7 +13,8 @@ from typing import Any, Final
 import yaml
 
 from kaito_ray.kube.cluster import Manifest
-from kaito_ray.local.objects import condition, holds
+from kaito_ray.kube.conditions import holds
+from kaito_ray.local.objects import condition
 from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.raycluster import HASH, spec_hash
 

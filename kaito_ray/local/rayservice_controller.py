@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kaito_ray.kube.cluster import PODS, RAY_SERVICES, SERVICES, Manifest
+from kaito_ray.kube.conditions import holds
 from kaito_ray.local import raycluster, rayservice
-from kaito_ray.local.objects import Objects, deleting, holds
+from kaito_ray.local.objects import Objects, deleting
 from kaito_ray.local.ray_clusters import RayClusters, name_of, ports_of
 from kaito_ray.local.ray_rest import RayRefused, RayUnavailable
 

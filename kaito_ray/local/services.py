@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kaito_ray.kube.cluster import PODS, SERVICES, Manifest
-from kaito_ray.local.objects import Objects, deleting, holds
+from kaito_ray.kube.conditions import holds
+from kaito_ray.local.objects import Objects, deleting
 from kaito_ray.local.ports import LOOPBACK
 
 
