@@ -122,8 +122,10 @@ class Unpacker:
             inside = path.relative_to(_FOLDER)
             if inside.name.startswith(WHITEOUT):
                 self._erase(inside)
-            elif member.isreg() and inside.suffix.lower() in EXTENSIONS and (content := tar.extractfile(member)):
-                self._write(inside, content)
+            # A sparse file would be written out at its claimed size, which no count of what is read can bound.
+            elif member.isreg() and not member.issparse() and inside.suffix.lower() in EXTENSIONS:
+                if content := tar.extractfile(member):
+                    self._write(inside, content)
 
     def _write(self, path: PurePosixPath, content: IO[bytes]) -> None:
         target = self._root / path

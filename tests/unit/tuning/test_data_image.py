@@ -48,11 +48,22 @@ def link() -> bytes:
     return out.getvalue()
 
 
+def sparse() -> bytes:
+    """A file of no bytes in the archive that claims a MiB: in GNU's old format, the real size stands at byte 483."""
+    entry = tarfile.TarInfo("data/a.jsonl")
+    entry.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % 2**20
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:512]))
+    return bytes(header) + bytes(1024)
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
         pytest.param(adapters.tar({"data/../../x.jsonl": ROW}), "leads out of the image", id="a path that leaves"),
         pytest.param(link(), "file below data/", id="a link is no file"),
+        pytest.param(sparse(), "file below data/", id="a sparse file is no plain file"),
         pytest.param(adapters.tar({"other/a.jsonl": ROW}), "file below data/", id="nothing in data"),
         pytest.param(b"no archive at all", "no readable tar archive", id="broken"),
     ],
