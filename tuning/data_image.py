@@ -122,10 +122,8 @@ class Unpacker:
             inside = path.relative_to(_FOLDER)
             if inside.name.startswith(WHITEOUT):
                 self._erase(inside)
-            # A sparse file would be written out at its claimed size, which no count of what is read can bound.
-            elif member.isreg() and not member.issparse() and inside.suffix.lower() in EXTENSIONS:
-                if content := tar.extractfile(member):
-                    self._write(inside, content)
+            elif _is_data(member, inside) and (content := tar.extractfile(member)):
+                self._write(inside, content)
 
     def _write(self, path: PurePosixPath, content: IO[bytes]) -> None:
         target = self._root / path
@@ -144,6 +142,11 @@ class Unpacker:
                 shutil.rmtree(child) if child.is_dir() else child.unlink()
         else:
             target.unlink(missing_ok=True)
+
+
+def _is_data(member: tarfile.TarInfo, path: PurePosixPath) -> bool:
+    # A sparse file would be written out at its claimed size, which no count of what is read can bound.
+    return member.isreg() and not member.issparse() and path.suffix.lower() in EXTENSIONS
 
 
 def _at_most(limit_bytes: int) -> Callable[[int], None]:
