@@ -7,10 +7,11 @@ long is answered with 413, and one that dawdles with 408, before the request cou
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.answer import send_error
 
 LIMIT_BYTES: Final = 32 * 2**20
 """Longer than any context as text; pictures and sound of a conversation fit too."""
@@ -80,12 +81,5 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 async def _refuse(send: Send, status: int, words: str) -> None:
     error = {"message": words, "type": "invalid_request_error", "param": None, "code": status}
-    content = json.dumps({"error": error}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(content)).encode()),
-        # What is left of the body is not read, so nothing else can come over this connection.
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    # What is left of the body is not read, so nothing else can come over this connection.
+    await send_error(send, status, error, (b"connection", b"close"))

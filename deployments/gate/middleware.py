@@ -5,12 +5,12 @@ Errors have the shape of OpenAI's, whose clients read `Retry-After` and come aga
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.answer import send_error
 from deployments.gate.gate import Account, Gate, TooMany
 from deployments.gate.tokens import METER, Meter
 
@@ -90,7 +90,4 @@ async def _answer(scope: Scope, send: Send, status: int, error: dict[str, Any], 
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error["message"]})
         return
-    body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), header]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_error(send, status, error, header)
