@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,7 @@ from kaito_ray.api.app_args import AppArgs, UserAdapter, UserConfig
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
 from tests import adapters
+from tests.e2e.clients import running
 from tests.e2e.serving.serve import Served, serving
 from tests.registry import RunningRegistry, oci_layout, running_registry
 
@@ -82,18 +83,8 @@ class Load:
         self.whole = 0
         self.listed = 0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        work = [self._client] * CLIENTS + [self._lister] * LISTERS
-        threads = [threading.Thread(target=each) for each in work]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
+    def running(self) -> AbstractContextManager[None]:
+        return running(self._stop, [self._client] * CLIENTS + [self._lister] * LISTERS)
 
     def _client(self) -> None:
         with httpx.Client(base_url=self._url, timeout=120) as http:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from kaito_ray.api import names
 from kaito_ray.api.app_args import UserConfig
 from kaito_ray.api.workspace import Limits
+from tests.e2e.clients import running
 from tests.e2e.gate.conftest import BATCH, MODEL
 from tests.e2e.serving.serve import Served
 
@@ -74,17 +75,8 @@ class Load:
         self._stop = threading.Event()
         self.answers: Counter[int | str] = Counter()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._client) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
+    def running(self) -> AbstractContextManager[None]:
+        return running(self._stop, [self._client] * 3)
 
     def _client(self) -> None:
         with httpx.Client(base_url=self._url, timeout=120) as http:
