@@ -11,7 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -23,6 +26,8 @@ from kaito_ray.api.workspace import Limits
 
 RATE_PER_S = 500
 KEYS = 100
+FEWEST_PAIRS = 6
+"""The range of six values holds the median with 1 - 2 / 2**6 = 97%; that of five, with 94%."""
 TARGET_MS = {"p50": 0.2, "p95": 1.0}
 
 
@@ -68,6 +73,13 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": median(values), "p95": quantiles(values, n=20)[-1]}
 
 
+def verdict(pairs: list[float], target: float) -> bool | str:
+    """Return whether the 95% interval of the paired median lies on the good side: of six pairs or more, their range."""
+    if len(pairs) < FEWEST_PAIRS or min(pairs) <= target < max(pairs):
+        return "undecided"
+    return max(pairs) <= target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
@@ -83,9 +95,10 @@ def main() -> None:
     rows = {
         name: {
             "added_ms": round(median(pairs), 4),
+            "pairs_ms": [round(pair, 4) for pair in pairs],
             "worst_pair_ms": round(max(pairs), 4),
             "target_ms": TARGET_MS[name],
-            "met": max(pairs) <= TARGET_MS[name],
+            "met": verdict(pairs, TARGET_MS[name]),
         }
         for name, pairs in added.items()
     }
@@ -93,9 +106,14 @@ def main() -> None:
     for name, row in rows.items():
         print(f"| {name} | {row['added_ms']} ms | {row['worst_pair_ms']} ms | {row['target_ms']} ms | {row['met']} |")
     if options.json:
-        options.json.write_text(
-            json.dumps({"requests_per_s": RATE_PER_S, "pairs": options.pairs, **rows}, indent=1) + "\n"
-        )
+        about = {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "versions": {"python": platform.python_version(), "starlette": version("starlette")},
+        }
+        found = {"about": about, "requests_per_s": RATE_PER_S, "pairs": options.pairs, **rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
