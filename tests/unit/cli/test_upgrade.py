@@ -1,8 +1,14 @@
 """Moving Workspaces to another worker image."""
 
-import pytest
+import asyncio
+from types import SimpleNamespace
 
-from kaito_ray.cli.upgrade import NothingNamed, UpgradeStuck, carried_out, planned
+import pytest
+from typer.testing import CliRunner
+
+from kaito_ray.cli import connection, upgrade
+from kaito_ray.cli.main import app
+from kaito_ray.cli.upgrade import Move, NothingNamed, UpgradeStuck, carried_out, planned
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
@@ -88,3 +94,32 @@ async def test_a_retry_starts_new_pods_and_only_once() -> None:
     writes = len(cluster.writes)
     await looked_at(cluster)
     assert not [w for w in cluster.writes[writes:] if w.kind == "RayService"]
+
+
+@pytest.mark.parametrize(("dry", "writes"), [((), True), (("--dry-run",), False)])
+def test_a_dry_run_says_the_same_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, dry: tuple[str, ...], writes: bool
+) -> None:
+    cluster = asyncio.run(served())
+
+    async def moved(_: object, move: Move, **__: object) -> None:
+        carried.append(move.name)
+
+    carried: list[str] = []
+    target = SimpleNamespace(namespace="default")
+    monkeypatch.setattr(connection, "find", lambda **_: target)
+    monkeypatch.setattr(connection, "ask", lambda _, run: asyncio.run(run(cluster)))
+    monkeypatch.setattr(upgrade, "carried_out", moved)
+    done = CliRunner().invoke(app, ["upgrade", "smol", "--image", NEW, *dry])
+    assert done.exit_code == 0, done.output
+    assert f"smol: {SETTINGS.worker_image} -> {NEW}" in " ".join(done.output.split())
+    assert carried == (["smol"] if writes else [])
+
+
+def test_nothing_to_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = asyncio.run(served())
+    monkeypatch.setattr(connection, "find", lambda **_: SimpleNamespace(namespace="default"))
+    monkeypatch.setattr(connection, "ask", lambda _, run: asyncio.run(run(cluster)))
+    image_now = ["--image", SETTINGS.worker_image]
+    assert "Nothing to do" in CliRunner().invoke(app, ["upgrade", "--all", *image_now]).output
+    assert "Nothing to do" not in CliRunner().invoke(app, ["upgrade", "--all", "--dry-run", "--image", NEW]).output

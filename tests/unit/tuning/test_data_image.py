@@ -80,3 +80,9 @@ def test_a_layer_that_unpacks_to_too_much_is_stopped(memory: MemoryRegistry, tmp
     memory.push("v1", adapters.tar({"data/a.jsonl": bytes(2**20)}))
     with pytest.raises(InvalidWorkspace, match="bytes"):
         fetch(memory, tmp_path, limit_bytes=2**16)
+
+
+def test_a_file_longer_than_a_header_may_be_is_taken_whole(memory: MemoryRegistry, tmp_path: Path) -> None:
+    rows = ROW * (2**21 // len(ROW))
+    memory.push("v1", adapters.tar({"data/a.jsonl": rows}))
+    assert fetch(memory, tmp_path) == {"a.jsonl": rows}
