@@ -43,7 +43,7 @@ def refusals(
 def _judged(
     new: Mapping[str, Any], old: Mapping[str, Any] | None, presets: Collection[str], data_allow: Collection[str]
 ) -> list[InvalidWorkspace]:
-    if old is not None and (_is_leaving(new) or _same_spec(new, old)):
+    if old is not None and (_is_leaving(new) or judged_part(new) == judged_part(old)):
         return []
     unfilled = list(placeholders.faults(new))
     try:
@@ -55,6 +55,14 @@ def _judged(
         found += update.faults(workspace, before)
     named = {fault.field for fault in unfilled}
     return unfilled + [fault for fault in found if fault.field not in named]
+
+
+def judged_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a manifest is judged: its name, its spec, and those of its annotations that mean something here."""
+    meta = _metadata(manifest)
+    annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if _is_known(k)}
+    kept = {"name": meta.get("name"), "annotations": annotations}
+    return {"metadata": kept, **{part: manifest[part] for part in _SPEC if part in manifest}}
 
 
 def warnings(new: Mapping[str, Any], *, retired: Mapping[str, str] | None = None) -> list[str]:
@@ -97,11 +105,9 @@ def _is_leaving(manifest: Mapping[str, Any]) -> bool:
     return bool(_metadata(manifest).get("deletionTimestamp"))
 
 
-def _same_spec(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    def judged(manifest: Mapping[str, Any]) -> list[Any]:
-        return [*(manifest.get(part) for part in _SPEC), _metadata(manifest).get("annotations") or {}]
-
-    return judged(new) == judged(old)
+def _is_known(annotation: str) -> bool:
+    domain, slash, _ = annotation.partition("/")
+    return bool(slash) and (domain == "kaito.sh" or domain.endswith(".kaito.sh"))
 
 
 def _metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

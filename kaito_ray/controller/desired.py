@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from kaito_ray.api import names
+from kaito_ray.controller.judgement import accepted_mark
 from kaito_ray.controller.observe import Child, Observed, child_names
 from kaito_ray.controller.served_model import model_mark
 from kaito_ray.errors import Conflict, ManagedByKaito, NameTaken
@@ -49,7 +50,7 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
     live = seen.ray_service
     serving = _pinned(rayservice(inputs), live, _inputs_hash(inputs))
-    serving = annotated(serving, model_mark(seen.manifest, seen.model))
+    serving = annotated(serving, {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)})
     wanted[serving["kind"], serving["metadata"]["name"]] = serving
     children = child_names(workspace.metadata.namespace, workspace.metadata.name)
     return {child: wanted[key] for child in children if (key := (child[0].kind, child[1])) in wanted}

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from kaito_ray.api.admission import refusals
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce, tuning_run
@@ -20,6 +19,7 @@ from kaito_ray.controller.deadline import seconds_between
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.jobs import Jobs
+from kaito_ray.controller.judgement import NotAdmitted, faults, require_admissible
 from kaito_ray.controller.metrics import PHASES, READY_AFTER
 from kaito_ray.controller.models import Models, ModelUnavailable
 from kaito_ray.controller.observe import Observed, observe
@@ -65,12 +65,12 @@ async def reconcile(
     if manifest is None:
         return None
     now = now or timestamp()
-    faults: list[InvalidWorkspace] = []
+    unreadable: list[InvalidWorkspace] = []
     try:
         workspace = Workspace.from_wire(manifest)
     except ValidationError:
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
-        faults, workspace = refusals(manifest), _bare(manifest)
+        unreadable, workspace = faults(manifest, None, settings), _bare(manifest)
     with PHASES.labels("observe").time():
         seen = await observe(
             cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claim_warnings=claim_warnings
@@ -80,9 +80,10 @@ async def reconcile(
     # Before the first child: nothing may be left behind by a deletion that nobody held up.
     manifest = await act(cluster, hold(seen), manifest)
     try:
-        if faults:
-            raise faults[0]
+        if unreadable:
+            raise NotAdmitted(unreadable)
         require_ours(seen)
+        require_admissible(seen, settings)
         if workspace.tuning is not None:
             return await _tune(cluster, seen, manifest, settings, now)
         with PHASES.labels("plan").time():

@@ -52,10 +52,22 @@ def serving_status(
 def refused_status(seen: Observed, error: UserError, *, now: str, pending: bool = False) -> WorkspaceStatus:
     """Return the status of a Workspace that cannot be carried out as it is, or not yet (`pending`).
 
-    If it was served before, it still is, as it was: then only the last edit is refused, and the conditions say both.
+    If it was served before, it still is, as it was, and a tuning job goes on: then only the last edit is refused, and
+    the conditions say both.
     """
     old = seen.workspace.status
     message = str(error)
+    job = old.condition(c.JOB_STARTED)
+    if seen.ray_job is not None and job is not None:
+        note = f"as before the last edit, which is refused: {message}"
+        found = [job.model_copy(update={"message": note}) if known is job else known for known in old.conditions]
+        return old.model_copy(
+            update={
+                "conditions": dated(found, seen, now),
+                "reason": column(message),
+                "observed_generation": seen.workspace.metadata.generation,
+            }
+        )
     serving = progress(seen.ray_service, was_ready=_was_ready(old)) if seen.ray_service else None
     if serving is not None and serving.ready:
         note = f"{serving.message}, as before the last edit, which is refused: {message}"

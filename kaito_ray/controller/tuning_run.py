@@ -14,6 +14,7 @@ from kaito_ray.api.status import Condition, PlanStatus, State, TuningStatus, Wor
 from kaito_ray.api.tuning_args import last_failure, last_progress
 from kaito_ray.controller.decide import Action, Create, Delete
 from kaito_ray.controller.desired import annotated
+from kaito_ray.controller.judgement import accepted_mark
 from kaito_ray.controller.nodes import machines_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.progress import shortened
@@ -51,7 +52,8 @@ def steps(seen: Observed, inputs: TuningInputs) -> tuple[Action, ...]:
         if pool is None or "deletionTimestamp" in pool["metadata"]:
             return ()
         return (Delete(NODE_POOLS, pool["metadata"]["name"], None, pool["metadata"]["uid"]),)
-    marked = annotated(rayjob(inputs), model_mark(seen.manifest, seen.model))
+    marks = {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)}
+    marked = annotated(rayjob(inputs), marks)
     wanted: list[tuple[Resource, Manifest]] = [(PERSISTENT_VOLUME_CLAIMS, claim(inputs)), (RAY_JOBS, marked)]
     if inputs.provisioner == "karpenter":
         wanted.insert(0, (NODE_POOLS, nodepool(inputs)))

@@ -18,10 +18,10 @@ from typing import Any, Final
 import kopf
 
 from kaito_ray.api import names
-from kaito_ray.api.admission import refusals, warnings
+from kaito_ray.api.admission import warnings
 from kaito_ray.catalog import gpus
-from kaito_ray.catalog.load import presets
 from kaito_ray.controller.certificates import Certificate, kept, self_signed
+from kaito_ray.controller.judgement import faults
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import ApiRefused, TransientError
 from kaito_ray.kube.cluster import VALIDATING_WEBHOOKS, Cluster, Manifest
@@ -37,16 +37,11 @@ def judge(new: Manifest, old: Manifest | None, settings: Settings) -> list[str]:
     Raises:
         kopf.AdmissionError: it is refused; the message has every reason.
     """
-    if faults := refusals(new, old, presets=_preset_names(), data_allow=settings.data_allow):
-        raise kopf.AdmissionError("; ".join(map(str, faults)), code=422)
+    if found := faults(new, old, settings):
+        raise kopf.AdmissionError("; ".join(map(str, found)), code=422)
     # On nodes of one's own an instance type is no more than a wish, and its Event says what became of it.
     clouds = settings.provider != "local" and settings.provisioner != "byo"
     return warnings(new, retired=_retired() if clouds else None)
-
-
-@cache
-def _preset_names() -> frozenset[str]:
-    return frozenset(name for preset in presets().values() for name in preset.names)
 
 
 @cache

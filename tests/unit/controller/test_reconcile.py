@@ -205,11 +205,11 @@ async def test_an_edit_reaches_the_ray_service_with_the_image_it_was_first_serve
     await stage.serving()
     stage.settings = Settings(provider="local", worker_image="registry.example.com/worker:2")
     edited = await stage.get(WORKSPACES, "smol")
-    edited["inference"]["preset"]["revision"] = "abc"
+    edited["metadata"]["annotations"] = {"kaito.sh/performance-mode": "throughput"}
     await stage.cluster.replace(WORKSPACES, edited)
     await stage.reconciled()
     service = await stage.get(RAY_SERVICES, "smol")
-    assert "revision: abc" in service["spec"]["serveConfigV2"]
+    assert "throughput" in service["spec"]["serveConfigV2"]
     assert "worker:1" in service["metadata"]["annotations"][APPLIED]
     assert "ServingChanged" in await stage.events()
 
