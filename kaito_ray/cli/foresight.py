@@ -12,6 +12,8 @@ from kaito_ray.cli import manifests, offers, own_model
 if TYPE_CHECKING:
     from kaito_ray.controller.observe import Observed
     from kaito_ray.controller.planning import Planned
+    from kaito_ray.estimator.plan import ServingPlan
+    from kaito_ray.render.template import TemplateInputs
 
 
 class Provider(StrEnum):
@@ -27,13 +29,33 @@ class Foreseen:
     """A Workspace as the operator would see it first, and its plan."""
 
     seen: Observed
-    planned: Planned
+    planned: Planned | TemplateInputs
+
+    @property
+    def plan(self) -> ServingPlan:
+        """The plan of the model.
+
+        Raises:
+            InvalidWorkspace: there is none, for a pod of the person's own is not planned.
+        """
+        from kaito_ray.controller.planning import Planned
+        from kaito_ray.errors import InvalidWorkspace
+
+        if not isinstance(self.planned, Planned):
+            raise InvalidWorkspace(
+                "inference.template", "a pod of your own is not planned; `kaito-ray render` shows what is made of it"
+            )
+        return self.planned.plan
 
     def objects(self) -> list[dict[str, Any]]:
         """Return what the operator would write, in the order in which it does."""
         from kaito_ray.controller.desired import desired
+        from kaito_ray.controller.planning import Planned
+        from kaito_ray.controller.template_run import desired_template
 
-        return list(desired(self.planned.inputs, self.seen).values())
+        if isinstance(self.planned, Planned):
+            return list(desired(self.planned.inputs, self.seen).values())
+        return list(desired_template(self.planned, self.seen).values())
 
 
 def foresee(
@@ -55,6 +77,7 @@ def foresee(
     from kaito_ray.controller.planning import plan
     from kaito_ray.controller.served_model import at_its_commit
     from kaito_ray.controller.settings import Settings
+    from kaito_ray.controller.template_plan import plan_template
 
     if gpu:
         manifest = _with_instance_type(manifest, None if gpu == offers.LOCAL else gpu)
@@ -71,7 +94,9 @@ def foresee(
         config=dict(config_map) if config_map else None,
         nodes=(offers.this_node(),) if provider is Provider.LOCAL else (),
     )
-    return Foreseen(seen, plan(seen, Settings(provider=provider.value)))
+    settings = Settings(provider=provider.value)
+    own_pod = workspace.inference is not None and workspace.inference.template is not None
+    return Foreseen(seen, plan_template(seen, settings) if own_pod else plan(seen, settings))
 
 
 def _with_instance_type(manifest: Mapping[str, Any], instance_type: str | None) -> dict[str, Any]:

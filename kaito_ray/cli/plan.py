@@ -116,7 +116,7 @@ def _of_file(path: Path, gpu: str | None) -> ServingPlan:
     found = read(path)
     if len(found.workspaces) > 1:
         raise UserError(f"--filename: {path} holds {len(found.workspaces)} Workspaces; a plan is for one")
-    return foresee(found.workspaces[0], found.config_maps, gpu=gpu).planned.plan
+    return foresee(found.workspaces[0], found.config_maps, gpu=gpu).plan
 
 
 def _row(plan: ServingPlan) -> tuple[str, ...]:

@@ -72,18 +72,23 @@ def _of_serving(
     if new.plan != old.plan:
         yield from _of_offer(planned.offer, planned.plan.machine.instance_type)
         yield events.planned(sentence(planned))
-    ray_service = names.ray_service(planned.inputs.workspace.metadata.name)
+    ray_service = f"RayService {names.ray_service(planned.inputs.workspace.metadata.name)}"
     written = [step for step in steps if step.resource == RAY_SERVICES]
     # Without a plan nothing was told yet, so an operator that was killed before it could tell may have made it.
     if old.plan is None or any(isinstance(step, Create) for step in written):
         yield events.serving_started(ray_service)
     elif any(isinstance(step, Replace) for step in written):
         yield events.serving_changed(ray_service)
+    yield from of_nodes(old, new)
+    yield from _of_adapters(old, new)
+    yield from of_inference(old, new, planned.plan.preset.name)
+
+
+def of_nodes(old: WorkspaceStatus, new: WorkspaceStatus) -> Iterator[Note]:
+    """Yield the Event of machines that are there."""
     before, now = old.condition(c.NODES_READY), new.condition(c.NODES_READY)
     if now and now.status == "True" and (before is None or before.status != "True"):
         yield events.nodes_ready(now.message)
-    yield from _of_adapters(old, new)
-    yield from _of_inference(old, new, planned.plan.preset.name)
 
 
 def _of_offer(offer: Offer, used: str) -> Iterator[Note]:
@@ -103,7 +108,8 @@ def _of_adapters(old: WorkspaceStatus, new: WorkspaceStatus) -> Iterator[Note]:
             yield events.adapter_failed(now.name, now.message)
 
 
-def _of_inference(old: WorkspaceStatus, new: WorkspaceStatus, model: str) -> Iterator[Note]:
+def of_inference(old: WorkspaceStatus, new: WorkspaceStatus, model: str) -> Iterator[Note]:
+    """Yield the Event of a model that answers now, that does no more, or that fails."""
     before, now = old.condition(c.INFERENCE_READY), new.condition(c.INFERENCE_READY)
     if now is None:
         return

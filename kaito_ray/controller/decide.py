@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kaito_ray.api import names
 from kaito_ray.controller.desired import drifted, updated
 from kaito_ray.controller.observe import Child, Observed
-from kaito_ray.kube.cluster import NODE_POOLS, RAY_JOBS, RAY_SERVICES, WORKSPACES, Manifest, Resource
+from kaito_ray.kube.cluster import DEPLOYMENTS, NODE_POOLS, RAY_JOBS, RAY_SERVICES, WORKSPACES, Manifest, Resource
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ def dismantle(seen: Observed) -> tuple[Action, ...]:
         return _deletion(RAY_SERVICES, service)
     if (job := seen.ray_job) is not None:
         return _deletion(RAY_JOBS, job)
+    if (deployment := seen.deployment) is not None:
+        return _deletion(DEPLOYMENTS, deployment)
     if seen.pods:
         return ()
     if (pool := seen.node_pool) is not None:

@@ -10,13 +10,14 @@ alone, for any change would start a second cluster beside the first. What change
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
 import yaml
 
 from kaito_ray.api import names
+from kaito_ray.catalog.gpus import quantity
 from kaito_ray.controller.judgement import accepted_mark
 from kaito_ray.controller.observe import Child, Observed, child_names
 from kaito_ray.controller.served_model import model_mark
@@ -30,9 +31,9 @@ from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
 
 APPLIED: Final = "ray.kaito.sh/applied"
-"""Annotation: the spec as it was written, as JSON (RayService), or its hash."""
+"""Annotation: the spec as it was written, as JSON (RayService, Deployment), or its hash."""
 INPUTS: Final = "ray.kaito.sh/inputs"
-"""Annotation of a RayService: hash of what its pods and replicas were rendered from."""
+"""Annotation of a RayService or Deployment: hash of what its pods and replicas were rendered from."""
 
 _WRITTEN: Final = ("spec", "data", "type")
 
@@ -47,9 +48,8 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     ]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))
-    wanted = {(item["kind"], item["metadata"]["name"]): _stamped(item) for item in made}
-    live = seen.ray_service
-    serving = _pinned(rayservice(inputs), live, _inputs_hash(inputs))
+    wanted = {(item["kind"], item["metadata"]["name"]): stamped(item) for item in made}
+    serving = pinned(rayservice(inputs), seen.ray_service, _inputs_hash(inputs), _with_fresh_user_config)
     serving = annotated(serving, {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)})
     wanted[serving["kind"], serving["metadata"]["name"]] = serving
     children = child_names(workspace.metadata.namespace, workspace.metadata.name)
@@ -127,7 +127,8 @@ def updated(wanted: Manifest, live: Manifest) -> Manifest:
     return out
 
 
-def _stamped(manifest: Manifest) -> Manifest:
+def stamped(manifest: Manifest) -> Manifest:
+    """Return the manifest with a mark of what is written."""
     written = json.dumps({key: manifest.get(key) for key in _WRITTEN}, sort_keys=True)
     return annotated(manifest, {APPLIED: names.short_hash(written)})
 
@@ -138,11 +139,25 @@ def annotated(manifest: Manifest, more: Mapping[str, str]) -> Manifest:
     return {**manifest, "metadata": meta}
 
 
-def _pinned(wanted: Manifest, live: Manifest | None, inputs: str) -> Manifest:
+def _as_applied(applied: Manifest, fresh: Manifest) -> Manifest:
+    del fresh
+    return applied
+
+
+def pinned(
+    wanted: Manifest,
+    live: Manifest | None,
+    inputs: str,
+    kept: Callable[[Manifest, Manifest], Manifest] = _as_applied,
+) -> Manifest:
+    """Return `wanted` with the spec that is applied already where its inputs, a hash, are still the same.
+
+    `kept` makes the spec of the applied and the fresh one, where a part of it changes in place.
+    """
     spec = wanted["spec"]
     marks = (live or {"metadata": {}})["metadata"].get("annotations") or {}
     if live is not None and marks.get(INPUTS) == inputs and (applied := _applied(live)) is not None:
-        spec = {**applied, "serveConfigV2": _with_user_config(applied["serveConfigV2"], spec["serveConfigV2"])}
+        spec = kept(applied, spec)
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return annotated({**wanted, "spec": spec}, {APPLIED: text, INPUTS: inputs})
 
@@ -154,6 +169,10 @@ def _applied(live: Manifest) -> Manifest | None:
     except ValueError:
         return None
     return spec
+
+
+def _with_fresh_user_config(applied: Manifest, fresh: Manifest) -> Manifest:
+    return {**applied, "serveConfigV2": _with_user_config(applied["serveConfigV2"], fresh["serveConfigV2"])}
 
 
 def _with_user_config(applied: str, fresh: str) -> str:
@@ -192,10 +211,17 @@ _MEANINGFUL: Final = (
 )
 
 
-def _covers(wanted: Any, live: Any) -> bool:
-    """Return whether `live` says everything that `wanted` says; it may say more."""
+def _covers(wanted: Any, live: Any, within: str = "") -> bool:
+    """Return whether `live` says everything that `wanted` says; it may say more.
+
+    An API server leaves out what is empty, and writes quantities in its own way: `1000m` of CPU is `1`.
+    """
+    if not wanted and live is None:
+        return True
+    if within in ("requests", "limits") and isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        return all(key in live and quantity(amount) == quantity(live[key]) for key, amount in wanted.items())
     if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(_covers(value, live.get(key)) for key, value in wanted.items())
+        return isinstance(live, Mapping) and all(_covers(value, live.get(key), key) for key, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         return (
             isinstance(live, Sequence)

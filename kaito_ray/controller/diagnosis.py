@@ -19,13 +19,14 @@ def diagnosed(found: Progress, seen: Observed, *, was_ready: bool) -> Progress:
     """Return the progress with the cause that stands behind it, where one is known."""
     if found.ready or found.reason == DEPLOY_FAILED:
         return found
-    cause = of_refusal(_creation_failure(seen)) or _of_pods(seen)
+    cause = of_refusal(_creation_failure(seen)) or cause_of_pods(seen)
     if cause is None and was_ready:
         cause = _lost(seen)
     return Progress(False, cause.reason, cause.message) if cause else found
 
 
-def _of_pods(seen: Observed) -> Cause | None:
+def cause_of_pods(seen: Observed) -> Cause | None:
+    """Return why one of the pods does not run; that none can be placed is no news while machines are on their way."""
     cause = of_pods(seen.pods, seen.warnings)
     coming = any(not holds(claim, "Ready") for claim in seen.node_claims)
     return None if cause and cause.reason in _SCHEDULING and coming else cause

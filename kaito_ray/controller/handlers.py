@@ -22,6 +22,7 @@ from kaito_ray.controller.webhook import Webhook, judge
 from kaito_ray.kube.client import credentials
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
+    DEPLOYMENTS,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
@@ -49,7 +50,7 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     """Return kopf's registry with every handler of the operator."""
     found = kopf.OperatorRegistry()
     on_workspace(watches, found)
-    for resource in (*custom_kinds(settings), SERVICES, SECRETS, PODS):
+    for resource in (*custom_kinds(settings), SERVICES, DEPLOYMENTS, SECRETS, PODS):
         on_child(watches, resource, found)
     for resource in (CONFIG_MAPS, SECRETS):
         on_named(watches, resource, found)

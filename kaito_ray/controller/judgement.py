@@ -21,7 +21,7 @@ from kaito_ray.errors import InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import Manifest
 
 ACCEPTED: Final = "ray.kaito.sh/accepted"
-"""Annotation of a RayService or RayJob: what of the Workspace's manifest is judged, as it was carried out, as JSON."""
+"""Annotation of a RayService, RayJob or Deployment: what of the Workspace's manifest is judged, as it was carried out, as JSON."""
 
 
 class NotAdmitted(UserError):
@@ -54,7 +54,7 @@ def accepted_mark(manifest: Manifest) -> dict[str, str]:
 
 def _running(seen: Observed) -> Manifest | None:
     """Return the manifest that was carried out last; None where nothing was."""
-    work = seen.ray_service or seen.ray_job
+    work = seen.ray_service or seen.ray_job or seen.deployment
     if work is None:
         return None
     try:

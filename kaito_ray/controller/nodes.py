@@ -16,6 +16,7 @@ from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.estimator.tuning import TuningPlan
 from kaito_ray.kube.cluster import Manifest
 from kaito_ray.kube.conditions import find, holds
+from kaito_ray.render.template import Machines
 
 _QUIET: Final = (c.NODE_CLAIM_NOT_READY_REASON, c.NODE_CLAIMS_READY_REASON)
 _STAGES: Final = ("Launched", "Registered", "Initialized")
@@ -68,7 +69,7 @@ def machines_condition(seen: Observed, needed: int, instance_types: Sequence[str
     return claim_condition(seen.node_claims, needed, failure=failure, before=before)
 
 
-def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan, used: Sequence[str]) -> Condition:
+def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan | Machines, used: Sequence[str]) -> Condition:
     """Return `NodesReady`; `used` are the nodes that count."""
     nodes = [node for node in seen.nodes if node["metadata"]["name"] in used]
     ready = [node for node in nodes if is_ready(node)]

@@ -14,6 +14,7 @@ from kaito_ray.api import conditions as c
 from kaito_ray.api import names
 from kaito_ray.api.status import AdapterStatus
 from kaito_ray.api.workspace import Workspace
+from kaito_ray.controller.deployment_state import DeploymentState
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
 from kaito_ray.controller.models import Models
 from kaito_ray.controller.replicas import Replicas
@@ -23,6 +24,7 @@ from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
 from kaito_ray.controller.warnings import ClaimWarnings, of_pods
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
+    DEPLOYMENTS,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
@@ -74,7 +76,7 @@ class Observed:
     nodes: tuple[Manifest, ...] = ()
     """Nodes that may serve: those of the claims; where nodes are not made for a Workspace, all that it selects."""
     pods: tuple[Manifest, ...] = ()
-    """Ray pods; read only while the Workspace is not ready, or is being deleted."""
+    """Its pods; read only while the Workspace is not ready, or is being deleted."""
     warnings: tuple[Manifest, ...] = ()
     """Warning Events about those pods that wait, and about NodeClaims, whose own words go with them."""
 
@@ -96,6 +98,11 @@ class Observed:
         return self.children.get((RAY_JOBS, names.ray_job(self.workspace.metadata.name)))
 
     @property
+    def deployment(self) -> Manifest | None:
+        """The Deployment of a pod of the person's own."""
+        return self.children.get((DEPLOYMENTS, self.workspace.metadata.name))
+
+    @property
     def service(self) -> Manifest | None:
         """The Service that people call."""
         return self.children.get((SERVICES, self.workspace.metadata.name))
@@ -112,8 +119,14 @@ class Observed:
         return self.workspace.metadata.deletion_timestamp is not None
 
 
-def child_names(namespace: str, workspace: str) -> tuple[Child, ...]:
+def child_names(namespace: str, workspace: str, *, template: bool = False) -> tuple[Child, ...]:
     """Return every object that a Workspace may have, in the order in which they are made."""
+    if template:
+        return (
+            (NODE_POOLS, names.node_pool(namespace, workspace)),
+            (SERVICES, workspace),
+            (DEPLOYMENTS, workspace),
+        )
     return (
         (NODE_POOLS, names.node_pool(namespace, workspace)),
         (SECRETS, names.keys_secret(workspace)),
@@ -144,7 +157,8 @@ async def observe(
     meta = workspace.metadata
     tuned = await _tuned(cluster, workspace)
     children: dict[Child, Manifest] = {}
-    for resource, name in child_names(meta.namespace, meta.name):
+    template = bool((manifest.get("inference") or {}).get("template"))
+    for resource, name in child_names(meta.namespace, meta.name, template=template):
         found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
         if found is not None:
             children[resource, name] = found
@@ -190,10 +204,13 @@ async def observe(
 
 def _all_well(workspace: Workspace, children: Mapping[Child, Manifest]) -> bool:
     """Return whether nothing is to be explained: it was ready, and KubeRay says that it is, without an upgrade."""
+    deployment = children.get((DEPLOYMENTS, workspace.metadata.name))
     service = children.get((RAY_SERVICES, names.ray_service(workspace.metadata.name)))
     before = workspace.status.condition(c.WORKSPACE_READY)
-    ready = before is not None and before.status == "True" and holds(service, "Ready")
-    return ready and not holds(service, "UpgradeInProgress")
+    ready = before is not None and before.status == "True"
+    if deployment is not None:
+        return ready and DeploymentState.of(deployment).settled
+    return ready and holds(service, "Ready") and not holds(service, "UpgradeInProgress")
 
 
 def _none_launched(claims: Iterable[Manifest]) -> bool:

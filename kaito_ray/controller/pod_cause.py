@@ -1,4 +1,4 @@
-"""Why a Ray pod does not run: its status, the Warning Events about it, and what KubeRay could not create. Pure."""
+"""Why a pod does not run: its status, the Warning Events about it, and why none could be created. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _UNSCHEDULABLE: Final = (
     Sign(
         r"untolerated taint\(?s?\)? ?\{?([^:},]+)",
         "UntoleratedTaint",
-        "the nodes have the taint {0}, which the Ray pod does not tolerate; remove it or add nodes",
+        "the nodes have the taint {0}, which the pod does not tolerate; remove it or add nodes",
     ),
     Sign(
         r"Insufficient (nvidia\.com/\S+?)[,.]",
@@ -53,13 +53,13 @@ _UNSCHEDULABLE: Final = (
         "Unschedulable",
         "no node has the labels of resource.labelSelector; label one",
     ),
-    Sign(r"(.{0,200})", "Unschedulable", "no node can take the Ray pod: {0}"),
+    Sign(r"(.{0,200})", "Unschedulable", "no node can take the pod: {0}"),
 )
 _REFUSED: Final = (
     Sign(
         r'admission webhook "(.*?)" denied the request: ?(.{0,120})',
         "WebhookDenied",
-        "the webhook {0} refuses the Ray pod: {1}",
+        "the webhook {0} refuses the pod: {1}",
     ),
     Sign(
         r'failed calling webhook "(.*?)"',
@@ -71,7 +71,7 @@ _REFUSED: Final = (
         "NamespaceQuotaExceeded",
         "the namespace's quota {0} is exceeded (asked for {1}); raise it",
     ),
-    Sign(r"(.{1,200})", "PodRefused", "KubeRay cannot make the Ray pod: {0}"),
+    Sign(r"(.{1,200})", "PodRefused", "the pod cannot be made: {0}"),
 )
 _EVENTS: Final = (
     Sign(
@@ -96,7 +96,7 @@ def of_pods(pods: Sequence[Manifest], warnings: Sequence[Manifest]) -> Cause | N
 
 
 def of_refusal(message: str) -> Cause | None:
-    """Return why a pod was not created, from the API server's words as KubeRay passes them on."""
+    """Return why a pod was not created, from the API server's words as KubeRay or the Deployment pass them on."""
     return recognised(message, _REFUSED) if message else None
 
 
@@ -118,12 +118,12 @@ def _of_pod(pod: Manifest, about: Sequence[Manifest]) -> Cause | None:
 def _of_failed(status: Mapping[str, Any]) -> Cause:
     reason, message = status.get("reason", ""), status.get("message", "")
     if reason == "Evicted" and ("ephemeral" in message or "disk" in message.lower() or "inodes" in message):
-        return Cause("NodeDiskPressure", "the Ray pod was evicted, for the node's disk is full; take a bigger disk")
+        return Cause("NodeDiskPressure", "the pod was evicted, for the node's disk is full; take a bigger disk")
     if reason == "Evicted" and "memory" in message:
-        return Cause("NodeMemoryPressure", "the Ray pod was evicted, for the node ran out of memory; take a bigger one")
+        return Cause("NodeMemoryPressure", "the pod was evicted, for the node ran out of memory; take a bigger one")
     if reason in ("NodeLost", "NodeAffinity", "Terminated", "NodeShutdown"):
-        return Cause(HEAD_POD_LOST, "the Ray pod was lost with its node; KubeRay makes another")
-    return Cause("PodEvicted" if reason == "Evicted" else "PodFailed", f"the Ray pod ended: {message or reason}")
+        return Cause(HEAD_POD_LOST, "the pod was lost with its node; another is made")
+    return Cause("PodEvicted" if reason == "Evicted" else "PodFailed", f"the pod ended: {message or reason}")
 
 
 def _of_container(container: Mapping[str, Any], about: Sequence[Manifest]) -> Cause | None:
@@ -132,16 +132,16 @@ def _of_container(container: Mapping[str, Any], about: Sequence[Manifest]) -> Ca
     before = (container.get("lastState") or {}).get("terminated") or {}
     reason, message = waiting.get("reason"), waiting.get("message", "")
     if "OOMKilled" in (ended.get("reason"), before.get("reason")) and not container.get("ready"):
-        return Cause("ContainerOOMKilled", "the Ray container ran out of memory; take a machine with more of it")
+        return Cause("ContainerOOMKilled", "the container ran out of memory; take a machine with more of it")
     if reason in _IMAGE_REASONS:
         words = " ".join(chain([message], _messages(about, "Failed")))
         found = recognised(words, _IMAGE)
         return found and Cause(found.reason, found.message.replace("{image}", container.get("image", "")))
     if reason == "CrashLoopBackOff":
         said = before.get("message") or (f"exit code {before['exitCode']}" if "exitCode" in before else "see its logs")
-        return Cause("ContainerCrashLoopBackOff", f"the Ray container keeps crashing: {said}")
+        return Cause("ContainerCrashLoopBackOff", f"the container keeps crashing: {said}")
     if reason in _CONFIG_REASONS:
-        return Cause("ContainerStartError", f"the Ray container cannot be started: {message}")
+        return Cause("ContainerStartError", f"the container cannot be started: {message}")
     return None
 
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.controller import announce, tuning_run
+from kaito_ray.controller import announce, template_run, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
-from kaito_ray.controller.deadline import seconds_between
+from kaito_ray.controller.deadline import seconds_between, watchful_s
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
 from kaito_ray.controller.jobs import Jobs
@@ -29,6 +29,7 @@ from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.rollout import deadline_s, rollout
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
+from kaito_ray.controller.template_plan import plan_template
 from kaito_ray.controller.tuning_plan import plan_run
 from kaito_ray.controller.warnings import ClaimWarnings
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
@@ -86,6 +87,8 @@ async def reconcile(
         require_admissible(seen, settings)
         if workspace.tuning is not None:
             return await _tune(cluster, seen, manifest, settings, now)
+        if workspace.inference is not None and workspace.inference.template is not None:
+            return await _run_template(cluster, seen, manifest, settings, now)
         with PHASES.labels("plan").time():
             planned = plan(seen, settings, pinned_image=pinned_image(seen))
             steps = decide(seen, desired(planned.inputs, seen))
@@ -123,6 +126,15 @@ async def _tune(cluster: Cluster, seen: Observed, manifest: Manifest, settings: 
     status = tuning_run.tuning_status(seen, planned, settings, now=now)
     await _tell(cluster, manifest, status, tuning_run.notes(seen.workspace.status, status, done), now)
     return tuning_run.LOOK_AGAIN_S if status.state == "Running" else RESYNC_S
+
+
+async def _run_template(cluster: Cluster, seen: Observed, manifest: Manifest, settings: Settings, now: str) -> float:
+    inputs = plan_template(seen, settings)
+    steps = decide(seen, template_run.desired_template(inputs, seen))
+    await act(cluster, steps, manifest)
+    status = template_run.template_status(seen, inputs, settings, now=now)
+    await _tell(cluster, manifest, status, template_run.notes(seen.workspace.status, status, steps), now)
+    return min(watchful_s(status, now) or RESYNC_S, RESYNC_S)
 
 
 async def _delete(cluster: Cluster, seen: Observed, now: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from kaito_ray.api import conditions as c
@@ -14,6 +15,7 @@ from kaito_ray.controller.planning import Planned
 from kaito_ray.controller.progress import Progress, progress
 from kaito_ray.controller.rollout import UPGRADING, Rollout
 from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.template_progress import serving_of
 from kaito_ray.errors import UserError
 
 
@@ -21,29 +23,63 @@ def serving_status(
     seen: Observed, planned: Planned, settings: Settings, judged: Rollout, *, now: str
 ) -> WorkspaceStatus:
     """Return the status of a Workspace that is planned; `now` is RFC 3339."""
-    old = seen.workspace.status
     provisioned = settings.provisioner == "karpenter"
     used = used_nodes(seen, provisioned)
     adapters = adapter_statuses(seen)
     nodes = [nodes_condition(seen, planned.plan, used)]
     if provisioned:
         nodes.insert(0, machines_condition(seen, planned.plan.nodes, planned.inputs.instance_types))
+    upgrade = judged.upgrade and replace(judged.upgrade, message=_second(judged.upgrade.message))
+    found = status_of(
+        seen,
+        settings,
+        nodes=nodes,
+        serving=judged.serving,
+        upgrade=upgrade,
+        used=used,
+        needed=planned.plan.nodes,
+        now=now,
+    )
+    return found.model_copy(
+        update={
+            "reason": _beside(judged, adapters) if found.state == "Ready" else found.reason,
+            "plan": planned.plan.to_status(),
+            "adapters": adapters,
+        }
+    )
+
+
+def status_of(
+    seen: Observed,
+    settings: Settings,
+    *,
+    nodes: Sequence[Condition],
+    serving: Progress,
+    upgrade: Progress | None,
+    used: tuple[str, ...],
+    needed: int,
+    now: str,
+) -> WorkspaceStatus:
+    """Return the part of the status that a model of ours and a pod of the person's own have in common.
+
+    `nodes` are the conditions of the machines, `used` their names and `needed` how many there should be; `upgrade` is
+    what is rolled out beside what serves.
+    """
+    old = seen.workspace.status
     resource = _resource_condition(nodes)
-    inference = _inference_condition(seen, settings, judged.serving)
+    inference = _inference_condition(seen, settings, serving)
     ready = inference.status == "True" and resource.status == "True"
     found = [*nodes, resource, inference, *_overall(ready, _why([*nodes, inference]))]
-    if judged.upgrade is not None:
-        found.append(_condition(c.UPGRADE_IN_PROGRESS, True, judged.upgrade.reason, _second(judged.upgrade.message)))
+    if upgrade is not None:
+        found.append(_condition(c.UPGRADE_IN_PROGRESS, True, upgrade.reason, upgrade.message))
     return old.model_copy(
         update={
             "worker_nodes": used,
-            "target_node_count": planned.plan.nodes,
+            "target_node_count": needed,
             "state": _state(ready, old),
             "conditions": dated(found, seen, now),
-            "reason": _beside(judged, adapters) if ready else column(_why([*nodes, inference])),
+            "reason": None if ready else column(_why([*nodes, inference])),
             "endpoint": endpoint(seen, settings) if inference.status == "True" else old.endpoint,
-            "plan": planned.plan.to_status(),
-            "adapters": adapters,
             "observed_generation": seen.workspace.metadata.generation,
         }
     )
@@ -68,7 +104,7 @@ def refused_status(seen: Observed, error: UserError, *, now: str, pending: bool 
                 "observed_generation": seen.workspace.metadata.generation,
             }
         )
-    serving = progress(seen.ray_service, was_ready=_was_ready(old)) if seen.ray_service else None
+    serving = _served_before(seen, was_ready=_was_ready(old))
     if serving is not None and serving.ready:
         note = f"{serving.message}, as before the last edit, which is refused: {message}"
         found = [*_kept(old, c.RESOURCE_READY), _condition(c.INFERENCE_READY, True, serving.reason, note)]
@@ -198,6 +234,13 @@ def _state(ready: bool, old: WorkspaceStatus) -> State:
 def _was_ready(old: WorkspaceStatus) -> bool:
     condition = old.condition(c.INFERENCE_READY)
     return condition is not None and condition.status == "True"
+
+
+def _served_before(seen: Observed, *, was_ready: bool) -> Progress | None:
+    """Return how far that is what was made already; None where nothing was."""
+    if seen.deployment is not None:
+        return serving_of(seen, was_ready=was_ready)
+    return progress(seen.ray_service, was_ready=was_ready) if seen.ray_service else None
 
 
 def _kept(old: WorkspaceStatus, type_: str) -> list[Condition]:

@@ -17,11 +17,6 @@ def _scales(workspace: Workspace) -> bool:
 
 
 ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
-    (
-        "inference.template",
-        lambda w: bool(w.inference and w.inference.template is not None),
-        "name a model by inference.preset instead",
-    ),
     ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
     ("resource.partition", lambda w: w.resource.partition is not None, "remove it; whole GPUs are used"),
 )

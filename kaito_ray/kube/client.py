@@ -74,7 +74,7 @@ class KubernetesCluster:
         """See `Cluster.create`."""
         REQUESTS.labels("create", resource.kind).inc()
         namespace = manifest["metadata"].get("namespace")
-        return _checked(await self._call("POST", path(resource, namespace), body=manifest), resource)
+        return _checked(await self._call("POST", path(resource, namespace), _strict(resource), body=manifest), resource)
 
     async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
         """See `Cluster.replace`."""
@@ -159,7 +159,7 @@ class KubernetesCluster:
         REQUESTS.labels("replace_status" if subresource else "replace", resource.kind).inc()
         meta = manifest["metadata"]
         where = path(resource, meta.get("namespace"), meta["name"]) + subresource
-        answer = await self._call("PUT", where, body=manifest)
+        answer = await self._call("PUT", where, _strict(resource), body=manifest)
         if answer.status == 404:
             raise Conflict(f"{resource.kind} {meta['name']} went away while it was being written")
         return _checked(answer, resource)
@@ -232,6 +232,10 @@ def path(resource: Resource, namespace: str | None = None, name: str | None = No
     if name:
         parts.append(name)
     return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _strict(resource: Resource) -> dict[str, str]:
+    return {"fieldValidation": "Strict"} if resource.strict else {}
 
 
 async def credentials(kubeconfig: Path | None) -> Any:

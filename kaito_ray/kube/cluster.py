@@ -24,6 +24,8 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+    strict: bool = False
+    """Whether the server is to refuse fields that it does not know: where a person wrote them. Else it drops them."""
 
     @property
     def api_version(self) -> str:
@@ -44,6 +46,7 @@ SERVICES: Final = Resource("", "v1", "services", "Service")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 PERSISTENT_VOLUME_CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", strict=True)
 EVENTS: Final = Resource("", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CRDS: Final = Resource(

@@ -51,14 +51,14 @@ def nodes_ready(message: str) -> Note:
     return Note("Normal", "NodesReady", message)
 
 
-def serving_started(ray_service: str) -> Note:
-    """The RayService was created."""
-    return Note("Normal", "ServingStarted", f"created RayService {ray_service}")
+def serving_started(what: str) -> Note:
+    """The RayService or Deployment was created."""
+    return Note("Normal", "ServingStarted", f"created {what}")
 
 
-def serving_changed(ray_service: str) -> Note:
-    """The RayService was written again."""
-    return Note("Normal", "ServingChanged", f"updated RayService {ray_service}")
+def serving_changed(what: str) -> Note:
+    """The RayService or Deployment was written again."""
+    return Note("Normal", "ServingChanged", f"updated {what}")
 
 
 def model_ready(model: str, endpoint: str) -> Note:

@@ -7,9 +7,10 @@ from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.meta import child_labels, pod_labels
 from kaito_ray.render.rayjob import TuningInputs
+from kaito_ray.render.template import TemplateInputs
 
 
-def nodepool(inputs: ServingInputs | TuningInputs) -> Manifest:
+def nodepool(inputs: ServingInputs | TuningInputs | TemplateInputs) -> Manifest:
     """Return the NodePool.
 
     Raises:
@@ -55,7 +56,7 @@ def nodepool(inputs: ServingInputs | TuningInputs) -> Manifest:
     }
 
 
-def _requirements(inputs: ServingInputs | TuningInputs) -> list[Manifest]:
+def _requirements(inputs: ServingInputs | TuningInputs | TemplateInputs) -> list[Manifest]:
     resource = inputs.workspace.resource
     wanted = [
         ("node.kubernetes.io/instance-type", inputs.instance_types),

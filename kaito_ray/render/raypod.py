@@ -23,6 +23,11 @@ RAY_PORTS: Final = (
     ("client", names.CLIENT_PORT),
     ("metrics", names.METRICS_PORT),
 )
+TOLERATIONS: Final = (
+    {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
+)
+"""Taints of GPU nodes: NVIDIA's and KAITO's."""
 CACHE_MOUNT: Final = "/home/ray/.cache"
 """Downloads of the Ray user; the volume of that name goes with the pod."""
 _OBJECT_STORE_BYTES: Final = 512 * 2**20
@@ -55,11 +60,8 @@ def pod(
         },
         "spec": {
             "containers": [container],
-            "nodeSelector": _node_selector(workspace, provisioner),
-            "tolerations": [
-                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-                {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
-            ],
+            "nodeSelector": node_selector(workspace, provisioner),
+            "tolerations": [dict(one) for one in TOLERATIONS],
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": grace_s,
             "volumes": list(volumes),
@@ -117,7 +119,8 @@ def mebibytes(amount: float) -> str:
     return f"{ceil(amount / 2**20)}Mi"
 
 
-def _node_selector(workspace: Workspace, provisioner: Literal["karpenter", "byo"]) -> dict[str, str]:
+def node_selector(workspace: Workspace, provisioner: Literal["karpenter", "byo"]) -> dict[str, str]:
+    """Return the labels of the nodes that a pod of the Workspace may run on."""
     labels = workspace.resource.label_selector.as_labels()
     mine = {key: value for key, value in labels.items() if key not in RESERVED_LABELS}
     return mine if provisioner == "byo" else mine | pod_labels(workspace)

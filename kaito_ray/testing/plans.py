@@ -12,6 +12,7 @@ from kaito_ray.catalog.load import find
 from kaito_ray.estimator.options import ServingOptions
 from kaito_ray.estimator.plan import ServingPlan, plan_serving
 from kaito_ray.render.inputs import NodeClassRef, ServingInputs
+from kaito_ray.render.template import Machines, TemplateInputs
 from kaito_ray.testing.builders import Manifest, workspace
 
 GIB: Final = 2**30
@@ -53,6 +54,18 @@ def inputs(manifest: Manifest | None = None, plan: ServingPlan | None = None, **
         image=IMAGE,
         node_class=NodeClassRef("karpenter.example.com", "ExampleNodeClass", "default"),
         instance_types=(chosen.machine.instance_type,),
+    )
+    return replace(made, **changes)
+
+
+def template_inputs(manifest: Manifest, **changes: Any) -> TemplateInputs:
+    """Return what the manifests of a pod of one's own are rendered from."""
+    read = Workspace.from_wire(manifest)
+    made = TemplateInputs(
+        workspace=read,
+        plan=Machines(machine("Standard_NC24ads_A100_v4") or LAPTOP, read.resource.count),
+        node_class=NodeClassRef("karpenter.example.com", "ExampleNodeClass", "default"),
+        instance_types=("Standard_NC24ads_A100_v4",),
     )
     return replace(made, **changes)
 

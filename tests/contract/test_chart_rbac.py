@@ -20,6 +20,7 @@ IN_NAMESPACES = {
     "kaito.sh workspaces/finalizers: update",
     "ray.io rayservices: get list watch create update delete",
     "ray.io rayjobs: get list watch create update delete",
+    "apps deployments: get list watch create update delete",
     " services: get list watch create update",
     " configmaps: get list watch",
     " persistentvolumeclaims: get create",

@@ -16,7 +16,8 @@ from kaito_ray.catalog.load import find, presets
 from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
-from kaito_ray.testing.plans import gpu_plan, inputs
+from kaito_ray.render.template import deployment
+from kaito_ray.testing.plans import gpu_plan, inputs, template_inputs
 from tests.contract.test_manifests import unknown
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,10 @@ def test_an_example_asks_for_nothing_that_is_not_carried_out(path: Path) -> None
 def test_an_inference_example_renders(path: Path) -> None:
     manifest = yaml.safe_load(PLACEHOLDER.sub("mine", path.read_text()))
     manifest["metadata"] |= {"namespace": "default", "uid": "uid-1"}
+    if "template" in manifest["inference"]:
+        own = template_inputs(manifest)
+        assert (deployment(own)["kind"], nodepool(own)["kind"]) == ("Deployment", "NodePool")
+        return
     made = inputs(manifest, gpu_plan())
     assert rayservice(made)["kind"] == "RayService"
     assert nodepool(made)["kind"] == "NodePool"
@@ -72,7 +77,7 @@ def test_an_inference_example_renders(path: Path) -> None:
 def test_every_feature_has_an_example() -> None:
     shown = " ".join(path.read_text() for path in EXAMPLES)
     for field in (
-        *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels"),
+        *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels", "template"),
         *("modelAccessSecret", "revision", "config", "apiKeysSecret", "limits", "adapters", "strength"),
         *("imagePullSecrets", "volumeSource", "workspace", "urls", "method", "imagePushSecret"),
         *("kaito.sh/enablelb", "kaito.sh/performance-mode", "kaito.sh/node-class-name"),

@@ -23,8 +23,9 @@ from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
+from kaito_ray.render.template import deployment, template_service
 from kaito_ray.testing.builders import adapter, workspace
-from kaito_ray.testing.plans import gpu_plan, inputs
+from kaito_ray.testing.plans import gpu_plan, inputs, template_inputs
 
 GOLDEN = Path(__file__).parent / "golden"
 CRDS = Path(kaito_ray.local.crds.__file__).parent
@@ -123,6 +124,36 @@ def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
     wanted = made.workspace
     for manifest in (keys(wanted, made.api_keys), registry(wanted, made.pull_secrets), service(wanted)):
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+OWN_POD = workspace(
+    metadata={"name": "own", "namespace": "team", "uid": "uid-4", "annotations": {"ray.kaito.sh/retry": "1"}},
+    resource={"count": 2, "labelSelector": {"matchLabels": {"apps": None, "a": "b"}}},
+    inference={
+        "preset": None,
+        "template": {
+            "metadata": {"labels": {"team": "blue"}},
+            "spec": {
+                "nodeSelector": {"disk": "fast"},
+                "containers": [
+                    {"name": "server", "image": "registry.example.com/server:1", "ports": [{"containerPort": 8000}]}
+                ],
+            },
+        },
+    },
+)
+
+
+def test_a_pod_of_ones_own_becomes_a_deployment_and_a_service() -> None:
+    made = template_inputs(OWN_POD)
+    found = [nodepool(made), template_service(made), deployment(made)]
+    for manifest in found[1:]:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    text = yaml.safe_dump_all(found, sort_keys=False, width=120)
+    file = GOLDEN / "own-pod.yaml"
+    if os.environ.get("KAITO_RAY_UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
 
 
 @each_case

@@ -44,7 +44,8 @@ def faults(workspace: Workspace) -> Iterator[InvalidWorkspace]:
             yield InvalidWorkspace(field, f"{value!r} is not supported; use {' or '.join(VALUES[key])}, or remove it")
         elif key == names.NODE_CLASS_ANNOTATION and (problem := syntax.dns_subdomain(value)):
             yield InvalidWorkspace(field, problem)
-    if load_balancer(workspace) and workspace.inference and not workspace.inference.api_keys_secret:
+    serves = workspace.inference is not None and workspace.inference.preset is not None
+    if load_balancer(workspace) and serves and not (workspace.inference and workspace.inference.api_keys_secret):
         yield InvalidWorkspace(
             f"metadata.annotations[{names.ENABLE_LB_ANNOTATION}]",
             "a load balancer without API keys would open the model to everybody; set inference.apiKeysSecret",
@@ -60,3 +61,5 @@ def warnings(workspace: Workspace) -> Iterator[str]:
     """Yield what is accepted but means something else here."""
     if workspace.metadata.annotations.get(names.RUNTIME_ANNOTATION, "").lower() == "transformers":
         yield f"metadata.annotations[{names.RUNTIME_ANNOTATION}]: vLLM serves every model here, /chat included"
+    if load_balancer(workspace) and workspace.inference and workspace.inference.template is not None:
+        yield f"metadata.annotations[{names.ENABLE_LB_ANNOTATION}]: whoever reaches it may use the pod; let it ask for keys itself"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from kaito_ray.api import names
 from kaito_ray.api.rules import syntax
 from kaito_ray.api.workspace import AdapterSpec, DataSource, InferenceSpec, PresetSpec, Workspace
 from kaito_ray.errors import InvalidWorkspace, UnknownPreset
@@ -18,6 +19,8 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
         yield InvalidWorkspace("inference", "set exactly one of preset and template")
     if spec.preset is not None:
         yield from preset_faults(spec.preset, "inference.preset", presets)
+    if spec.template is not None:
+        yield from _template_faults(workspace, spec)
     for field, name in (("config", spec.config), ("apiKeysSecret", spec.api_keys_secret)):
         if name is not None and (problem := syntax.dns_subdomain(name)):
             yield InvalidWorkspace(f"inference.{field}", problem)
@@ -28,6 +31,27 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
             f"{scaling.min_replicas} is more than maxReplicas ({scaling.max_replicas}); lower it or raise maxReplicas",
         )
     yield from _adapters_faults(workspace.metadata.name, spec)
+
+
+def _template_faults(workspace: Workspace, spec: InferenceSpec) -> Iterator[InvalidWorkspace]:
+    """Yield what is wrong with a pod of the person's own; the API server judges the rest when it is created."""
+    pod = (spec.template or {}).get("spec")
+    if not (isinstance(pod, dict) and pod.get("containers")):
+        yield InvalidWorkspace("inference.template.spec.containers", "a pod needs a container: its name and its image")
+    unused = ("config", "adapters", "autoscaling", "apiKeysSecret", "limits")
+    for field, given in zip(
+        unused, (spec.config, spec.adapters, spec.autoscaling, spec.api_keys_secret, spec.limits), strict=True
+    ):
+        if given:
+            yield InvalidWorkspace(
+                f"inference.{field}",
+                "it is for models that are served by inference.preset; put it into the pod, or remove it",
+            )
+    if names.WORKER_IMAGE_ANNOTATION in workspace.metadata.annotations:
+        yield InvalidWorkspace(
+            f"metadata.annotations[{names.WORKER_IMAGE_ANNOTATION}]",
+            "there is no Ray pod; change the image in the template",
+        )
 
 
 def preset_faults(preset: PresetSpec, field: str, presets: Collection[str]) -> Iterator[InvalidWorkspace]:

@@ -108,6 +108,25 @@ def _service(manifest: Manifest) -> None:
         spec.setdefault("externalTrafficPolicy", "Cluster")
 
 
+def _deployment(manifest: Manifest) -> None:
+    spec = manifest.setdefault("spec", {})
+    spec.setdefault("replicas", 1)
+    spec.setdefault("progressDeadlineSeconds", 600)
+    spec.setdefault("revisionHistoryLimit", 10)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy["rollingUpdate"] = {"maxSurge": "25%", "maxUnavailable": "25%", **strategy.get("rollingUpdate", {})}
+    _pod(spec.setdefault("template", {}))
+
+
+def _stateful_set(manifest: Manifest) -> None:
+    spec = manifest.setdefault("spec", {})
+    spec.setdefault("replicas", 1)
+    spec.setdefault("podManagementPolicy", "OrderedReady")
+    spec.setdefault("revisionHistoryLimit", 10)
+    _pod(spec.setdefault("template", {}))
+
+
 def _pod(manifest: Manifest) -> None:
     spec = manifest.setdefault("spec", {})
     for field, value in (
@@ -261,6 +280,22 @@ def _check_pod_update(spec: Manifest, old: Mapping[str, Any]) -> list[FieldError
     return [forbidden_field("spec", detail)]
 
 
+def _check_replicated(manifest: Manifest, old: Mapping[str, Any] | None) -> list[FieldError]:
+    """Check what Deployments and StatefulSets have in common."""
+    spec = manifest["spec"]
+    selector, labels = spec["selector"], spec["template"].get("metadata", {}).get("labels") or {}
+    errors: list[FieldError] = []
+    if old is not None and old["spec"]["selector"] != selector:
+        errors.append(immutable("spec.selector", selector))
+    if not (selector.get("matchLabels") or {}).items() <= labels.items():
+        errors.append(
+            invalid_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+        )
+    if not spec["template"]["spec"].get("containers"):
+        errors.append(required("spec.template.spec.containers"))
+    return errors
+
+
 def _check_lease(manifest: Manifest, old: Mapping[str, Any] | None) -> list[FieldError]:
     del old
     duration = (manifest.get("spec") or {}).get("leaseDurationSeconds")
@@ -308,6 +343,8 @@ _DEFAULTS: Final[Mapping[str, Callable[[Manifest], None]]] = {
     resources.SECRET.key: _secret,
     resources.SERVICE.key: _service,
     resources.POD.key: _pod,
+    resources.DEPLOYMENT.key: _deployment,
+    resources.STATEFUL_SET.key: _stateful_set,
     resources.WEBHOOK.key: _webhooks,
 }
 _CHECKS: Final[Mapping[str, Callable[[Manifest, Mapping[str, Any] | None], list[FieldError]]]] = {
@@ -315,6 +352,8 @@ _CHECKS: Final[Mapping[str, Callable[[Manifest, Mapping[str, Any] | None], list[
     resources.CONFIG_MAP.key: _check_config_map,
     resources.SERVICE.key: _check_service,
     resources.POD.key: _check_pod,
+    resources.DEPLOYMENT.key: _check_replicated,
+    resources.STATEFUL_SET.key: _check_replicated,
     resources.LEASE.key: _check_lease,
     resources.EVENT.key: _check_event,
     resources.WEBHOOK.key: _check_webhooks,

@@ -112,6 +112,28 @@ SERVICE_ACCOUNT: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount", sho
 EVENT: Final = Kind("", "v1", "events", "Event", short_names=("ev",))
 EVENT_V1: Final = Kind("events.k8s.io", "v1", "events", "Event", short_names=("ev",), stored_as=EVENT.key)
 LEASE: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease", unconditional_update=False)
+# Nothing here runs these three; they are served for what is tried out here before it goes to a cluster.
+DEPLOYMENT: Final = Kind(
+    "apps",
+    "v1",
+    "deployments",
+    "Deployment",
+    short_names=("deploy",),
+    categories=("all",),
+    subresources=_STATUS,
+    tracks_generation=True,
+)
+STATEFUL_SET: Final = Kind(
+    "apps",
+    "v1",
+    "statefulsets",
+    "StatefulSet",
+    short_names=("sts",),
+    categories=("all",),
+    subresources=_STATUS,
+    tracks_generation=True,
+)
+REVISION: Final = Kind("apps", "v1", "controllerrevisions", "ControllerRevision")
 
 BUILT_IN: Final = (
     CONFIG_MAP,
@@ -127,6 +149,9 @@ BUILT_IN: Final = (
     WEBHOOK,
     LEASE,
     EVENT_V1,
+    DEPLOYMENT,
+    STATEFUL_SET,
+    REVISION,
 )
 
 

@@ -173,6 +173,10 @@ def _service(service: Manifest) -> list[Any]:
     ]
 
 
+def _ready_of(replicated: Manifest) -> str:
+    return f"{replicated.get('status', {}).get('readyReplicas', 0)}/{replicated['spec']['replicas']}"
+
+
 def _event(event: Manifest) -> list[Any]:
     involved = event.get("involvedObject") or {}
     source = event.get("source") or {}
@@ -235,6 +239,20 @@ _BUILT_IN: Final[Mapping[str, tuple[Columns, Cells]]] = {
             _column("Name", priority=1, format="name"),
         ],
         _event,
+    ),
+    resources.DEPLOYMENT.key: (
+        [_NAME, _column("Ready"), _column("Up-to-date"), _column("Available"), _AGE],
+        lambda one: [
+            _name(one),
+            _ready_of(one),
+            one.get("status", {}).get("updatedReplicas", 0),
+            one.get("status", {}).get("availableReplicas", 0),
+            _age(one),
+        ],
+    ),
+    resources.STATEFUL_SET.key: (
+        [_NAME, _column("Ready"), _AGE],
+        lambda one: [_name(one), _ready_of(one), _age(one)],
     ),
     resources.NAMESPACE.key: (
         [_NAME, _column("Status"), _AGE],

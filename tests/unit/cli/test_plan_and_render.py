@@ -52,7 +52,7 @@ def test_the_plan_of_a_file_is_the_one_that_is_rendered(manifest: dict[str, Any]
     foreseen = foresee(manifest, {})
     rendered = next(o for o in foreseen.objects() if o["kind"] == "RayService")
     limits = rendered["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]
-    assert limits["limits"]["nvidia.com/gpu"] == str(foreseen.planned.plan.machine.gpu_count)
+    assert limits["limits"]["nvidia.com/gpu"] == str(foreseen.plan.machine.gpu_count)
 
 
 @pytest.mark.parametrize(

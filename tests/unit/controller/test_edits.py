@@ -12,7 +12,7 @@ from kaito_ray.api.admission import refusals
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
-from kaito_ray.kube.cluster import CONFIG_MAPS, NODES, RAY_SERVICES, SECRETS, WORKSPACES, Manifest
+from kaito_ray.kube.cluster import CONFIG_MAPS, DEPLOYMENTS, NODES, RAY_SERVICES, SECRETS, WORKSPACES, Manifest
 from kaito_ray.testing.builders import adapter, merged, node, ready_ray_service_status, workspace
 from kaito_ray.testing.fake_cluster import FakeCluster
 from kaito_ray.testing.fake_replicas import FakeReplicas
@@ -39,6 +39,10 @@ EDITS: dict[str, Manifest] = {
     "annotation ray.kaito.sh/worker-image": {"metadata": {"annotations": {"ray.kaito.sh/worker-image": "w:2"}}},
 }
 """Field -> an edit of the smallest serving Workspace."""
+
+
+def own_pod(image: str) -> Manifest:
+    return {"preset": None, "template": {"spec": {"containers": [{"name": "server", "image": image}]}}}
 
 
 def rows() -> dict[str, str]:
@@ -92,5 +96,23 @@ async def test_an_edit_does_what_the_page_says(field: str) -> None:
     assert await outcome(EDITS[field]) == rows()[field]
 
 
+async def test_a_pod_of_ones_own_is_rolled_out() -> None:
+    cluster = FakeCluster()
+    await cluster.create(NODES, node(metadata={"labels": {"apps": "smol"}}))
+    old = await cluster.create(WORKSPACES, workspace(inference=own_pod("server:1")))
+    settings = Settings(provisioner="byo")
+    for image in ("server:1", "server:2"):
+        new = merged(old, {"inference": own_pod(image)})
+        assert refusals(new, old) == []
+        live = await cluster.get(WORKSPACES, "smol", "default")
+        assert live is not None
+        await cluster.replace(WORKSPACES, merged(live, {"inference": own_pod(image)}))
+        await reconcile(cluster, FakeReplicas(), Key("default", "smol"), settings)
+        pods = await cluster.get(DEPLOYMENTS, "smol", "default")
+        assert pods is not None
+        assert pods["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert rows()["inference.template"] == ROLLED_OUT
+
+
 def test_the_page_has_a_row_for_every_edit_that_is_tried_and_no_other() -> None:
-    assert set(rows()) == set(EDITS)
+    assert set(rows()) == {*EDITS, "inference.template"}
