@@ -19,7 +19,7 @@ def faults(workspace: Workspace, presets: Collection[str]) -> Iterator[InvalidWo
         yield InvalidWorkspace("inference", "set exactly one of preset and template")
     if spec.preset is not None:
         yield from preset_faults(spec.preset, "inference.preset", presets)
-    if spec.template is not None:
+    elif spec.template is not None:
         yield from _template_faults(workspace, spec)
     for field, name in (("config", spec.config), ("apiKeysSecret", spec.api_keys_secret)):
         if name is not None and (problem := syntax.dns_subdomain(name)):
