@@ -24,7 +24,9 @@ from kaito_ray.controller.served_model import model_mark
 from kaito_ray.errors import Conflict, ManagedByKaito, NameTaken
 from kaito_ray.kube.cluster import NODE_POOLS, Manifest
 from kaito_ray.render import adapters
+from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.secrets import keys, registry
@@ -45,6 +47,8 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
         keys(workspace, inputs.api_keys),
         registry(workspace, inputs.pull_secrets),
         service(workspace, seen.ray_cluster),
+        network_policy(workspace),
+        disruption_budget(workspace, inputs.plan.nodes),
     ]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))

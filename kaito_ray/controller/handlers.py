@@ -23,6 +23,8 @@ from kaito_ray.kube.client import credentials
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
@@ -50,7 +52,8 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
     """Return kopf's registry with every handler of the operator."""
     found = kopf.OperatorRegistry()
     on_workspace(watches, found)
-    for resource in (*custom_kinds(settings), SERVICES, DEPLOYMENTS, SECRETS, PODS):
+    built_in = (SERVICES, DEPLOYMENTS, SECRETS, PODS, NETWORK_POLICIES, DISRUPTION_BUDGETS)
+    for resource in (*custom_kinds(settings), *built_in):
         on_child(watches, resource, found)
     for resource in (CONFIG_MAPS, SECRETS):
         on_named(watches, resource, found)
@@ -99,7 +102,9 @@ def on_child(watches: Watches, resource: Resource, found: kopf.OperatorRegistry)
     @kopf.on.event(*_selector(resource), registry=found, id=f"child-{resource.plural}", labels=_OURS)
     async def child(body: kopf.Body, type: str | None, **_: Any) -> None:
         key = owner_key(body)
-        if key and watches.changes.matters(body, gone=type == "DELETED"):
+        # Kubernetes counts pods in a budget's status, and nothing is read there.
+        ignore = "status" if resource == DISRUPTION_BUDGETS else None
+        if key and watches.changes.matters(body, gone=type == "DELETED", ignore=ignore):
             watches.queue.add(key)
 
 

@@ -25,6 +25,8 @@ from kaito_ray.controller.warnings import ClaimWarnings, of_pods
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
@@ -132,6 +134,8 @@ def child_names(namespace: str, workspace: str, *, template: bool = False) -> tu
         (SECRETS, names.keys_secret(workspace)),
         (SECRETS, names.registry_secret(workspace)),
         (SERVICES, workspace),
+        (NETWORK_POLICIES, workspace),
+        (DISRUPTION_BUDGETS, workspace),
         (PERSISTENT_VOLUME_CLAIMS, names.tuning_claim(workspace)),
         (RAY_SERVICES, names.ray_service(workspace)),
         (RAY_JOBS, names.ray_job(workspace)),

@@ -23,8 +23,18 @@ from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import column, dated
 from kaito_ray.controller.tuning_plan import PlannedTuning
 from kaito_ray.kube import events
-from kaito_ray.kube.cluster import NODE_POOLS, PERSISTENT_VOLUME_CLAIMS, RAY_JOBS, Manifest, Resource
+from kaito_ray.kube.cluster import (
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
+    NODE_POOLS,
+    PERSISTENT_VOLUME_CLAIMS,
+    RAY_JOBS,
+    Manifest,
+    Resource,
+)
 from kaito_ray.kube.events import Note
+from kaito_ray.render.disruption import disruption_budget
+from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayjob import TuningInputs, claim, rayjob
 
@@ -54,7 +64,12 @@ def steps(seen: Observed, inputs: TuningInputs) -> tuple[Action, ...]:
         return (Delete(NODE_POOLS, pool["metadata"]["name"], None, pool["metadata"]["uid"]),)
     marks = {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)}
     marked = annotated(rayjob(inputs), marks)
-    wanted: list[tuple[Resource, Manifest]] = [(PERSISTENT_VOLUME_CLAIMS, claim(inputs)), (RAY_JOBS, marked)]
+    wanted: list[tuple[Resource, Manifest]] = [
+        (NETWORK_POLICIES, network_policy(inputs.workspace)),
+        (DISRUPTION_BUDGETS, disruption_budget(inputs.workspace, inputs.plan.nodes)),
+        (PERSISTENT_VOLUME_CLAIMS, claim(inputs)),
+        (RAY_JOBS, marked),
+    ]
     if inputs.provisioner == "karpenter":
         wanted.insert(0, (NODE_POOLS, nodepool(inputs)))
     return tuple(

@@ -47,6 +47,8 @@ SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 PERSISTENT_VOLUME_CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", strict=True)
+NETWORK_POLICIES: Final = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+DISRUPTION_BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 EVENTS: Final = Resource("", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CRDS: Final = Resource(

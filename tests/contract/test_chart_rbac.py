@@ -22,6 +22,8 @@ IN_NAMESPACES = {
     "ray.io rayjobs: get list watch create update delete",
     "apps deployments: get list watch create update delete",
     " services: get list watch create update",
+    "networking.k8s.io networkpolicies: get list watch create update",
+    "policy poddisruptionbudgets: get list watch create update",
     " configmaps: get list watch",
     " persistentvolumeclaims: get create",
     " pods: list watch",

@@ -17,8 +17,10 @@ import yaml
 
 import kaito_ray.local.crds
 from kaito_ray.api.app_args import AppArgs, UserConfig
+from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.inference_config import parse
 from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.secrets import keys, registry
@@ -71,6 +73,8 @@ def manifests(made: ServingInputs) -> list[dict[str, Any]]:
         keys(wanted, made.api_keys),
         registry(wanted, made.pull_secrets),
         service(wanted),
+        network_policy(wanted),
+        disruption_budget(wanted, made.plan.nodes),
         rayservice(made),
     ]
 
@@ -120,9 +124,9 @@ def test_custom_resources_satisfy_their_crd(case: str, render: Any, file: str) -
 
 @each_case
 def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
-    made = CASES[case]
-    wanted = made.workspace
-    for manifest in (keys(wanted, made.api_keys), registry(wanted, made.pull_secrets), service(wanted)):
+    for manifest in manifests(CASES[case]):
+        if manifest["kind"] in ("NodePool", "RayService"):
+            continue
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kaito_ray.local.apiserver import resources
+from kaito_ray.local.apiserver import policies, resources
 from kaito_ray.local.apiserver.resources import Kind
 from kaito_ray.local.apiserver.status import (
     FieldError,
@@ -57,6 +57,9 @@ def begin(kind: Kind, manifest: Manifest) -> None:
         manifest["status"] = {"phase": "Pending", "qosClass": _quality(manifest)}
     elif kind.key == resources.SERVICE.key:
         manifest["status"] = {"loadBalancer": {}}
+    elif kind.key == resources.DISRUPTION_BUDGET.key:
+        counts = ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods")
+        manifest["status"] = dict.fromkeys(counts, 0)
 
 
 def carry_over(kind: Kind, manifest: Manifest, old: Manifest) -> None:
@@ -346,6 +349,7 @@ _DEFAULTS: Final[Mapping[str, Callable[[Manifest], None]]] = {
     resources.DEPLOYMENT.key: _deployment,
     resources.STATEFUL_SET.key: _stateful_set,
     resources.WEBHOOK.key: _webhooks,
+    resources.NETWORK_POLICY.key: policies.fill_network_policy,
 }
 _CHECKS: Final[Mapping[str, Callable[[Manifest, Mapping[str, Any] | None], list[FieldError]]]] = {
     resources.SECRET.key: _check_secret,
@@ -357,4 +361,6 @@ _CHECKS: Final[Mapping[str, Callable[[Manifest, Mapping[str, Any] | None], list[
     resources.LEASE.key: _check_lease,
     resources.EVENT.key: _check_event,
     resources.WEBHOOK.key: _check_webhooks,
+    resources.NETWORK_POLICY.key: policies.check_network_policy,
+    resources.DISRUPTION_BUDGET.key: policies.check_disruption_budget,
 }

@@ -134,6 +134,19 @@ STATEFUL_SET: Final = Kind(
     tracks_generation=True,
 )
 REVISION: Final = Kind("apps", "v1", "controllerrevisions", "ControllerRevision")
+NETWORK_POLICY: Final = Kind(
+    "networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short_names=("netpol",), tracks_generation=True
+)
+DISRUPTION_BUDGET: Final = Kind(
+    "policy",
+    "v1",
+    "poddisruptionbudgets",
+    "PodDisruptionBudget",
+    short_names=("pdb",),
+    subresources=_STATUS,
+    unconditional_update=False,
+    tracks_generation=True,
+)
 
 BUILT_IN: Final = (
     CONFIG_MAP,
@@ -152,6 +165,8 @@ BUILT_IN: Final = (
     DEPLOYMENT,
     STATEFUL_SET,
     REVISION,
+    NETWORK_POLICY,
+    DISRUPTION_BUDGET,
 )
 
 

@@ -177,6 +177,21 @@ def _ready_of(replicated: Manifest) -> str:
     return f"{replicated.get('status', {}).get('readyReplicas', 0)}/{replicated['spec']['replicas']}"
 
 
+def _network_policy(policy: Manifest) -> list[Any]:
+    selector = (policy.get("spec", {}).get("podSelector") or {}).get("matchLabels") or {}
+    return [
+        _name(policy),
+        ",".join(f"{key}={value}" for key, value in sorted(selector.items())) or "<none>",
+        _age(policy),
+    ]
+
+
+def _disruption_budget(budget: Manifest) -> list[Any]:
+    spec = budget.get("spec") or {}
+    bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
+    return [_name(budget), *bounds, (budget.get("status") or {}).get("disruptionsAllowed", 0), _age(budget)]
+
+
 def _event(event: Manifest) -> list[Any]:
     involved = event.get("involvedObject") or {}
     source = event.get("source") or {}
@@ -273,6 +288,16 @@ _BUILT_IN: Final[Mapping[str, tuple[Columns, Cells]]] = {
     resources.LEASE.key: (
         [_NAME, _column("Holder"), _AGE],
         lambda one: [_name(one), (one.get("spec") or {}).get("holderIdentity", ""), _age(one)],
+    ),
+    resources.NETWORK_POLICY.key: ([_NAME, _column("Pod-Selector"), _AGE], _network_policy),
+    resources.DISRUPTION_BUDGET.key: (
+        [
+            _NAME,
+            *map(_column, ("Min Available", "Max Unavailable")),
+            _column("Allowed Disruptions", "integer"),
+            _AGE,
+        ],
+        _disruption_budget,
     ),
     resources.WEBHOOK.key: (
         [_NAME, _column("Webhooks"), _AGE],

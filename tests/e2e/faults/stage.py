@@ -18,6 +18,8 @@ from kaito_ray.api.crd import crd
 from kaito_ray.errors import ApiUnavailable, Conflict, TransientError
 from kaito_ray.kube.client import KubernetesCluster
 from kaito_ray.kube.cluster import (
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
     NODE_CLAIMS,
     NODE_POOLS,
     NODES,
@@ -43,7 +45,10 @@ from kaito_ray.local.objects import Objects
 from tests.apiserver import ApiServer
 from tests.unit.local.fake_ray import FakeAccess, FakeHeads
 
-CHILDREN = (NODE_POOLS, NODE_CLAIMS, SECRETS, SERVICES, RAY_SERVICES, RAY_CLUSTERS, RAY_JOBS, PODS)
+CHILDREN = (
+    *(NODE_POOLS, NODE_CLAIMS, SECRETS, SERVICES, NETWORK_POLICIES, DISRUPTION_BUDGETS),
+    *(RAY_SERVICES, RAY_CLUSTERS, RAY_JOBS, PODS),
+)
 """Every kind of which an object may be left behind."""
 
 

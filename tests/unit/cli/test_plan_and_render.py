@@ -155,7 +155,7 @@ def test_a_plan_is_for_one_workspace(command_line: CommandLine) -> None:
 def test_everything_that_the_operator_would_write_is_rendered(command_line: CommandLine) -> None:
     result = command_line.run("render", "-f", SMALL)
     kinds = [document["kind"] for document in yaml.safe_load_all(result.stdout)]
-    assert kinds == ["NodePool", "Secret", "Secret", "Service", "RayService"]
+    assert kinds == ["NodePool", "Secret", "Secret", "Service", "NetworkPolicy", "PodDisruptionBudget", "RayService"]
     assert "  serveConfigV2: |\n    applications:\n" in result.stdout
 
 

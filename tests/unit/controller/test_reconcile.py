@@ -107,6 +107,8 @@ async def test_a_new_workspace_gets_its_children_and_a_plan() -> None:
         ("Secret", "smol-keys"),
         ("Secret", "smol-registry"),
         ("Service", "smol"),
+        ("NetworkPolicy", "smol"),
+        ("PodDisruptionBudget", "smol"),
         ("RayService", "smol"),
     ]
     assert seen["metadata"]["finalizers"] == ["workspace.finalizer.kaito.sh"]
