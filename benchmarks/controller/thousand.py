@@ -123,10 +123,11 @@ async def _all_ready(scene: Scene, count: int) -> bool:
 
 
 async def _quiet(port: int) -> None:
-    """Wait until nothing was written for some seconds."""
+    """Wait until nothing was written or read for some seconds."""
     last, since = -1.0, monotonic()
     while monotonic() - since < 4:
-        now = _writes(await _counts(port))
+        counts = await _counts(port)
+        now = _writes(counts) + _reads(counts)
         if now != last:
             last, since = now, monotonic()
         await asyncio.sleep(0.5)

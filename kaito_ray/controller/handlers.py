@@ -25,7 +25,6 @@ from kaito_ray.kube.cluster import (
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     NETWORK_POLICIES,
-    NODE_CLAIMS,
     NODE_POOLS,
     NODES,
     PODS,
@@ -65,9 +64,8 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
 
 
 def custom_kinds(settings: Settings) -> tuple[Resource, ...]:
-    """Return the kinds of KubeRay and Karpenter that are watched."""
-    machines = (NODE_POOLS, NODE_CLAIMS) if settings.provisioner == "karpenter" else ()
-    return (RAY_SERVICES, RAY_JOBS, *machines)
+    """Return the kinds of KubeRay and Karpenter that are watched here; node_claims.py follows the claims."""
+    return (RAY_SERVICES, RAY_JOBS, *((NODE_POOLS,) if settings.provisioner == "karpenter" else ()))
 
 
 def kopf_settings(cluster: Cluster, settings: Settings) -> kopf.OperatorSettings:

@@ -17,17 +17,18 @@ from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.deployment_state import DeploymentState
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
 from kaito_ray.controller.models import Models
+from kaito_ray.controller.node_claims import NodeClaims
+from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
-from kaito_ray.controller.warnings import ClaimWarnings, of_pods
+from kaito_ray.controller.warnings import of_pods
 from kaito_ray.kube.cluster import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     NETWORK_POLICIES,
-    NODE_CLAIMS,
     NODE_POOLS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -151,7 +152,7 @@ async def observe(
     *,
     jobs: Jobs | None = None,
     models: Models | None = None,
-    claim_warnings: ClaimWarnings | None = None,
+    claims: NodeClaims | None = None,
 ) -> Observed:
     """Return what the cluster holds for that Workspace, and what its replica or job says.
 
@@ -173,9 +174,10 @@ async def observe(
     model = None if leaving else await observed_model(cluster, models, workspace, children.values())
     workspace = at_its_commit(workspace, model)
     pool = names.node_pool(meta.namespace, meta.name)
-    claims: list[Manifest] = []
+    claims = claims or NodeClaims(cluster)
+    made: list[Manifest] = []
     if settings.provisioner == "karpenter":
-        claims = await cluster.list(NODE_CLAIMS, labels={NODE_POOL_LABEL: pool})
+        made = await claims.of(Key(meta.namespace, meta.name), {NODE_POOL_LABEL: pool})
     spec = workspace.inference
     work = workspace.inference or workspace.tuning
     config = work.config if work else None
@@ -186,8 +188,8 @@ async def observe(
     if leaving or not _all_well(workspace, children):
         pods = await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})
         warnings = await of_pods(cluster, pods)
-        if settings.provisioner == "karpenter" and settings.provider != "local" and _none_launched(claims):
-            warnings += await (claim_warnings or ClaimWarnings(cluster)).read()
+        if settings.provisioner == "karpenter" and settings.provider != "local" and _none_launched(made):
+            warnings += await claims.warnings()
     return Observed(
         workspace=workspace,
         manifest=manifest,
@@ -199,8 +201,8 @@ async def observe(
         adapters=await _adapters(replicas, workspace, children) if spec and spec.adapters and not leaving else None,
         tuned=tuned,
         job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
-        node_claims=tuple(claims),
-        nodes=tuple(await _nodes(cluster, workspace, claims, settings)),
+        node_claims=tuple(made),
+        nodes=tuple(await _nodes(cluster, workspace, made, settings)),
         pods=tuple(pods),
         warnings=tuple(warnings),
     )

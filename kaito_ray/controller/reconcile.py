@@ -22,6 +22,7 @@ from kaito_ray.controller.jobs import Jobs
 from kaito_ray.controller.judgement import NotAdmitted, faults, require_admissible
 from kaito_ray.controller.metrics import PHASES, READY_AFTER
 from kaito_ray.controller.models import Models, ModelUnavailable
+from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.observe import Observed, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
@@ -31,7 +32,6 @@ from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.status import deleting_status, refused_status, serving_status
 from kaito_ray.controller.template_plan import plan_template
 from kaito_ray.controller.tuning_plan import plan_run
-from kaito_ray.controller.warnings import ClaimWarnings
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
 from kaito_ray.kube.events import Note, emit, timestamp
@@ -54,7 +54,7 @@ async def reconcile(
     *,
     jobs: Jobs | None = None,
     models: Models | None = None,
-    claim_warnings: ClaimWarnings | None = None,
+    claims: NodeClaims | None = None,
     now: str | None = None,
 ) -> float | None:
     """Bring one Workspace closer to what it says; return after how many seconds to look again, if at all.
@@ -73,9 +73,7 @@ async def reconcile(
         # Stored under rules that are not ours. It is refused, and can be deleted like any other.
         unreadable, workspace = faults(manifest, None, settings), _bare(manifest)
     with PHASES.labels("observe").time():
-        seen = await observe(
-            cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claim_warnings=claim_warnings
-        )
+        seen = await observe(cluster, replicas, manifest, workspace, settings, jobs=jobs, models=models, claims=claims)
     if seen.deleting:
         return await _delete(cluster, seen, now)
     # Before the first child: nothing may be left behind by a deletion that nobody held up.

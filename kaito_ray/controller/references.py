@@ -29,12 +29,14 @@ class References:
     """Which Workspaces there are, and which objects each names."""
 
     _named: dict[Key, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    _naming: dict[tuple[str, str, str], set[Key]] = field(default_factory=dict)
+    """The same the other way round: namespace, kind and name of an object -> who names it."""
 
     def learn(self, key: Key, body: Mapping[str, Any] | None) -> None:
         """Note what a Workspace names; None: it is gone."""
-        if body is None:
-            self._named.pop(key, None)
-        else:
+        for kind, name in self._named.pop(key, frozenset()):
+            self._naming[key.namespace, kind, name].discard(key)
+        if body is not None:
             spec = body.get("inference") or body.get("tuning") or {}
             named = {("ConfigMap", spec["config"])} if spec.get("config") else set()
             if spec.get("apiKeysSecret"):
@@ -51,10 +53,12 @@ class References:
             if push := (spec.get("output") or {}).get("imagePushSecret"):
                 named.add(("Secret", push))
             self._named[key] = frozenset(named)
+            for kind, name in named:
+                self._naming.setdefault((key.namespace, kind, name), set()).add(key)
 
     def naming(self, kind: str, namespace: str, name: str) -> Iterable[Key]:
         """Return the Workspaces that name that object."""
-        return [key for key, named in self._named.items() if key.namespace == namespace and (kind, name) in named]
+        return sorted(self._naming.get((namespace, kind, name), ()))
 
     def everybody(self) -> Iterable[Key]:
         """Return every Workspace."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from time import monotonic
 from typing import Final
 
 from kaito_ray.errors import ApiRefused
 from kaito_ray.kube.cluster import EVENTS, Cluster, Manifest
 
-FRESH_S: Final = 5.0
-"""How long one reading of the NodeClaims' Events serves every Workspace."""
 _PODS: Final = 3
 """So many waiting pods are asked about; the others wait for the same reason."""
 
@@ -26,25 +22,10 @@ async def of_pods(cluster: Cluster, pods: Iterable[Manifest]) -> list[Manifest]:
     return found
 
 
-@dataclass
-class ClaimWarnings:
-    """The Warnings about NodeClaims, read at most every `FRESH_S` for all Workspaces together.
-
-    A claim that met no capacity is gone within a second, and its name is known to nobody: so all are read.
-    """
-
-    cluster: Cluster
-    _read_at: float = -FRESH_S
-    _events: list[Manifest] = field(default_factory=list)
-
-    async def read(self) -> list[Manifest]:
-        """Return them."""
-        if monotonic() - self._read_at >= FRESH_S:
-            wanted = {"involvedObject.kind": "NodeClaim", "type": "Warning"}
-            # Events about objects without a namespace are kept in this one.
-            self._events = await _listed(self.cluster, "default", wanted)
-            self._read_at = monotonic()
-        return self._events
+async def of_claims(cluster: Cluster) -> list[Manifest]:
+    """Return the Warnings about every NodeClaim."""
+    # Events about objects without a namespace are kept in this one.
+    return await _listed(cluster, "default", {"involvedObject.kind": "NodeClaim", "type": "Warning"})
 
 
 async def _listed(cluster: Cluster, namespace: str, wanted: dict[str, str]) -> list[Manifest]:

@@ -7,12 +7,12 @@ import logging
 
 from kaito_ray.controller.metrics import LEADING, RECONCILES
 from kaito_ray.controller.models import Models
+from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.warnings import ClaimWarnings
 from kaito_ray.errors import Conflict, KaitoRayError, TransientError
 from kaito_ray.kube.cluster import Cluster
 
@@ -34,13 +34,15 @@ async def work(
     ownership: Ownership,
 ) -> None:
     """Reconcile for ever, several Workspaces at a time."""
-    warnings = ClaimWarnings(cluster)
+    claims = NodeClaims(cluster, queue.add)
     LEADING.set(1)
     try:
         async with asyncio.TaskGroup() as group:
+            if settings.provisioner == "karpenter":
+                group.create_task(claims.follow())
             for _ in range(settings.workers):
                 group.create_task(
-                    _worker(cluster, replicas, models, queue, settings, ownership=ownership, claim_warnings=warnings)
+                    _worker(cluster, replicas, models, queue, settings, ownership=ownership, claims=claims)
                 )
     finally:
         LEADING.set(0)
@@ -54,7 +56,7 @@ async def _worker(
     settings: Settings,
     *,
     ownership: Ownership,
-    claim_warnings: ClaimWarnings,
+    claims: NodeClaims,
 ) -> None:
     while True:
         key = await queue.get()
@@ -63,9 +65,7 @@ async def _worker(
             if await ownership.problem():
                 again_s = NOT_OURS_S
             else:
-                again_s = await reconcile(
-                    cluster, replicas, key, settings, models=models, claim_warnings=claim_warnings
-                )
+                again_s = await reconcile(cluster, replicas, key, settings, models=models, claims=claims)
             failed = False
         except Conflict as error:
             # Somebody else's write came between; that is news of the Workspace, and no reason to wait for long.

@@ -32,6 +32,6 @@ def test_kopf_writes_nothing() -> None:
 def test_everything_that_a_decision_depends_on_is_watched() -> None:
     everywhere = {"workspaces", "rayservices", "rayjobs", "deployments", "services", "secrets", "configmaps", "pods"}
     everywhere |= {"networkpolicies", "poddisruptionbudgets"}
-    assert watched(LOCAL) == everywhere | {"nodepools", "nodeclaims", "nodes"}
-    assert watched(Settings(provider="azure")) == everywhere | {"nodepools", "nodeclaims"}
+    assert watched(LOCAL) == everywhere | {"nodepools", "nodes"}
+    assert watched(Settings(provider="azure")) == everywhere | {"nodepools"}
     assert watched(Settings(provider="azure", provisioner="byo")) == everywhere | {"nodes"}
