@@ -53,6 +53,19 @@ class Plane:
         return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests must run one after the other in one process: those that share something costly."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_shares(item)))
+
+
+def _shares(item: pytest.Item) -> str:
+    if "quickstarted" in getattr(item, "fixturenames", ()):
+        return "quickstarted"
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return folder if folder in ("gate", "serving") else item.path.name
+
+
 @pytest.fixture(scope="session")
 def quickstarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plane, str]]:
     """A control plane after `kaito-ray quickstart`, and what that command printed."""
