@@ -28,6 +28,8 @@ WORKER_IMAGE_ANNOTATION: Final = "ray.kaito.sh/worker-image"
 """Ours: the image of the Ray pods, in place of the one that the Workspace was first served with."""
 RETRY_ANNOTATION: Final = "ray.kaito.sh/retry"
 """Ours: any new value starts new Ray pods, after a failure that no edit of the Workspace mends."""
+ADOPT_ANNOTATION: Final = "ray.kaito.sh/adopt"
+"""Ours: take a Workspace over while KAITO's children are still there; `kaito-ray migrate` writes and removes it."""
 NODE_CLASS_ANNOTATION: Final = "kaito.sh/node-class-name"
 
 SERVE_PORT: Final = 8000

@@ -18,6 +18,7 @@ from kaito_ray.cli import (
     down,
     endpoint,
     logs,
+    migrate,
     plan,
     presets,
     quickstart,
@@ -75,6 +76,7 @@ app.command(rich_help_panel=MODELS)(endpoint.endpoint)
 app.command(rich_help_panel=MODELS)(dashboard.dashboard)
 app.command(rich_help_panel=MODELS)(logs.logs)
 app.command(rich_help_panel=MODELS)(upgrade.upgrade)
+app.command(rich_help_panel=MODELS)(migrate.migrate)
 app.add_typer(tune.app, name="tune", rich_help_panel=MODELS)
 app.add_typer(presets.app, name="presets", rich_help_panel=MANIFESTS)
 app.command(rich_help_panel=MANIFESTS)(plan.plan)

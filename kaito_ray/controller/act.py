@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 from kaito_ray.controller.decide import Action, Create, Delete, Replace
 from kaito_ray.kube.cluster import WORKSPACES, Cluster, Manifest
@@ -24,8 +25,9 @@ async def act(cluster: Cluster, steps: tuple[Action, ...], workspace: Manifest) 
             case Replace(resource, manifest):
                 stored = await cluster.replace(resource, manifest)
                 workspace = stored if resource == WORKSPACES else workspace
-            case Delete(resource, name, namespace, uid):
-                await cluster.delete(resource, name, namespace, uid=uid)
+            case Delete(resource, name, namespace, uid, orphan):
+                propagation: Literal["Orphan", "Background"] = "Orphan" if orphan else "Background"
+                await cluster.delete(resource, name, namespace, uid=uid, propagation=propagation)
         log.info("%s done", type(step).__name__.lower(), extra={"kind": step.resource.kind, "object": _name(step)})
     return workspace
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from kaito_ray.api import names
 from kaito_ray.controller.desired import drifted, updated
 from kaito_ray.controller.observe import Child, Observed
-from kaito_ray.kube.cluster import DEPLOYMENTS, NODE_POOLS, RAY_JOBS, RAY_SERVICES, WORKSPACES, Manifest, Resource
+from kaito_ray.kube.cluster import (
+    DEPLOYMENTS,
+    NODE_CLAIMS,
+    NODE_POOLS,
+    RAY_JOBS,
+    RAY_SERVICES,
+    WORKSPACES,
+    Manifest,
+    Resource,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Delete:
     name: str
     namespace: str | None
     uid: str
+    orphan: bool = False
+    """Whether what it owns is kept."""
 
 
 Action = Create | Replace | Delete
@@ -77,14 +88,25 @@ def dismantle(seen: Observed) -> tuple[Action, ...]:
         return _deletion(RAY_JOBS, job)
     if (deployment := seen.deployment) is not None:
         return _deletion(DEPLOYMENTS, deployment)
-    if seen.pods:
+    if not all(map(_of_kaito, seen.pods)):
         return ()
     if (pool := seen.node_pool) is not None:
         return _deletion(NODE_POOLS, pool)
     if seen.node_claims:
-        return ()
+        # Those of KAITO's that were taken over belong to no NodePool that could take them along.
+        return next((step for claim in seen.node_claims if (step := _unowned(claim))), ())
     rest = tuple(name for name in seen.workspace.metadata.finalizers if name != names.FINALIZER)
     return (Replace(WORKSPACES, _with_finalizers(seen, rest)),)
+
+
+def _of_kaito(pod: Manifest) -> bool:
+    """Return whether a StatefulSet made the pod: none of ours does, and KAITO's go with the Workspace, after us."""
+    return any(owner["kind"] == "StatefulSet" for owner in pod["metadata"].get("ownerReferences") or ())
+
+
+def _unowned(claim: Manifest) -> tuple[Action, ...]:
+    owners = claim["metadata"].get("ownerReferences") or ()
+    return () if any(owner["kind"] == NODE_POOLS.kind for owner in owners) else _deletion(NODE_CLAIMS, claim)
 
 
 def _deletion(resource: Resource, live: Manifest) -> tuple[Action, ...]:

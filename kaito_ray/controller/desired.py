@@ -18,11 +18,13 @@ import yaml
 
 from kaito_ray.api import names
 from kaito_ray.catalog.gpus import quantity
+from kaito_ray.controller import kaito
 from kaito_ray.controller.judgement import accepted_mark
 from kaito_ray.controller.observe import Child, Observed, child_names
+from kaito_ray.controller.progress import progress
 from kaito_ray.controller.served_model import model_mark
 from kaito_ray.errors import Conflict, ManagedByKaito, NameTaken
-from kaito_ray.kube.cluster import NODE_POOLS, Manifest
+from kaito_ray.kube.cluster import DEPLOYMENTS, NODE_POOLS, SERVICES, Manifest
 from kaito_ray.render import adapters
 from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.inputs import ServingInputs
@@ -57,6 +59,8 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
     serving = annotated(serving, {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)})
     wanted[serving["kind"], serving["metadata"]["name"]] = serving
     children = child_names(workspace.metadata.namespace, workspace.metadata.name)
+    if _leads_to_kaito(seen) and not progress(seen.ray_service, was_ready=False).ready:
+        del wanted[SERVICES.kind, workspace.metadata.name]  # it leads to KAITO's pods until ours answer
     return {child: wanted[key] for child in children if (key := (child[0].kind, child[1])) in wanted}
 
 
@@ -79,20 +83,21 @@ def require_ours(seen: Observed) -> None:
         Conflict: it belonged to a former Workspace of the same name, and is about to be collected.
         NameTaken: it belongs to somebody else.
     """
-    uid = seen.workspace.metadata.uid
+    meta = seen.workspace.metadata
+    adopting = names.ADOPT_ANNOTATION in meta.annotations
     for (resource, name), live in seen.children.items():
-        labels = live["metadata"].get("labels") or {}
-        managed = labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
-        owned = any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences") or ())
+        owned = any(owner["uid"] == meta.uid for owner in live["metadata"].get("ownerReferences") or ())
+        by_kaito = owned and not kaito.is_ours(live)
         if resource == NODE_POOLS:
-            meta = seen.workspace.metadata
+            labels = kaito.labels(live)
             owned = (labels.get(names.WORKSPACE_LABEL), labels.get(names.WORKSPACE_NAMESPACE_LABEL)) == (
                 meta.name,
                 meta.namespace,
             )
-        if owned and not managed:
+            by_kaito = kaito.made_by_karpenter_for(live, meta.namespace, meta.name)
+        if by_kaito and not (adopting and resource in _TAKEN_OVER):
             raise ManagedByKaito(
-                f"{resource.kind} {name} was made by KAITO; delete KAITO's children of this Workspace to hand it over"
+                f"{resource.kind} {name} was made by KAITO; `kaito-ray migrate {meta.name}` hands the Workspace over"
             )
         if not owned and any(_is_namesake(owner, seen) for owner in live["metadata"].get("ownerReferences") or ()):
             raise Conflict(f"{resource.kind} {name} of the former Workspace of that name is not gone yet")
@@ -100,6 +105,14 @@ def require_ours(seen: Observed) -> None:
             raise NameTaken(
                 f"{resource.kind} {name} exists and belongs to somebody else; delete it, or choose another name"
             )
+
+
+_TAKEN_OVER: Final = (SERVICES, DEPLOYMENTS)
+"""What of KAITO's is written over when a Workspace is handed over; the rest is removed before or after."""
+
+
+def _leads_to_kaito(seen: Observed) -> bool:
+    return seen.service is not None and not kaito.is_ours(seen.service)
 
 
 def _is_namesake(owner: Mapping[str, Any], seen: Observed) -> bool:

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 from pydantic import ValidationError
 
@@ -48,8 +47,6 @@ from kaito_ray.render.adapters import pull_secrets
 Child = tuple[Resource, str]
 """Kind and name of an object that the operator writes for a Workspace."""
 
-NODE_POOL_LABEL: Final = "karpenter.sh/nodepool"
-
 
 @dataclass(frozen=True)
 class Observed:
@@ -75,7 +72,7 @@ class Observed:
     job_log: tuple[str, ...] | None = None
     """What the tuning job has printed; None where it was not asked or Ray did not answer."""
     node_claims: tuple[Manifest, ...] = ()
-    """Claims of the Workspace's NodePool."""
+    """Claims of the Workspace's NodePool, and those of KAITO's that were taken over."""
     nodes: tuple[Manifest, ...] = ()
     """Nodes that may serve: those of the claims; where nodes are not made for a Workspace, all that it selects."""
     pods: tuple[Manifest, ...] = ()
@@ -173,11 +170,11 @@ async def observe(
     leaving = meta.deletion_timestamp is not None
     model = None if leaving else await observed_model(cluster, models, workspace, children.values())
     workspace = at_its_commit(workspace, model)
-    pool = names.node_pool(meta.namespace, meta.name)
     claims = claims or NodeClaims(cluster)
     made: list[Manifest] = []
     if settings.provisioner == "karpenter":
-        made = await claims.of(Key(meta.namespace, meta.name), {NODE_POOL_LABEL: pool})
+        mine = {names.WORKSPACE_LABEL: meta.name, names.WORKSPACE_NAMESPACE_LABEL: meta.namespace}
+        made = await claims.of(Key(meta.namespace, meta.name), mine)
     spec = workspace.inference
     work = workspace.inference or workspace.tuning
     config = work.config if work else None

@@ -31,7 +31,7 @@ def desired_template(inputs: TemplateInputs, seen: Observed) -> dict[Child, Mani
     if inputs.provisioner == "karpenter":
         wanted[NODE_POOLS, names.node_pool(meta.namespace, meta.name)] = stamped(nodepool(inputs))
     wanted[SERVICES, meta.name] = stamped(template_service(inputs))
-    serving = pinned(deployment(inputs), seen.deployment, _said(inputs))
+    serving = pinned(_selected_as_before(deployment(inputs), seen.deployment), seen.deployment, _said(inputs))
     wanted[DEPLOYMENTS, meta.name] = annotated(serving, accepted_mark(seen.manifest))
     return wanted
 
@@ -59,6 +59,17 @@ def notes(old: WorkspaceStatus, new: WorkspaceStatus, steps: tuple[Action, ...])
             tell = events.serving_started if isinstance(step, Create) else events.serving_changed
             found.append(tell(f"Deployment {step.manifest['metadata']['name']}"))
     return (*found, *of_nodes(old, new), *of_inference(old, new, "the pod"))
+
+
+def _selected_as_before(wanted: Manifest, live: Manifest | None) -> Manifest:
+    """Return the Deployment with the selector that it has: KAITO's is another one, and none can be changed."""
+    if live is None:
+        return wanted
+    spec, selector = wanted["spec"], live["spec"]["selector"]
+    meta = spec["template"]["metadata"]
+    labels = {**(selector.get("matchLabels") or {}), **meta["labels"]}
+    template = {**spec["template"], "metadata": {**meta, "labels": labels}}
+    return {**wanted, "spec": {**spec, "selector": selector, "template": template}}
 
 
 def _said(inputs: TemplateInputs) -> str:

@@ -35,6 +35,7 @@ PAGE_SIZE: Final = 500
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _DENIED: Final = re.compile(r'admission webhook "(.*?)" denied the request: ?(.*)', re.DOTALL)
 _SILENT: Final = re.compile(r'failed calling webhook "(.*?)"')
+_UNKNOWN: Final = re.compile(r'unknown field "(.*?)"')
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _LONGEST_WAIT_S: Final = 60.0
 """How long an API server is left alone at most, whatever it asks for with `Retry-After`."""
@@ -310,6 +311,8 @@ def _checked(answer: _Answer, resource: Resource) -> Manifest:
         raise WebhookDenied(f"the webhook {denied[1]} refuses the {resource.kind}: {denied[2]}")
     if silent := _SILENT.search(message):
         raise WebhookUnavailable(f"the webhook {silent[1]} does not answer, so no {resource.kind} can be written")
+    if resource.strict and (unknown := _UNKNOWN.findall(message)):
+        raise ApiRefused(f"a {resource.kind} has no field {', '.join(unknown)}; correct or remove it")
     if status in (401, 410, 429) or status >= 500 or status < 400:
         raise ApiUnavailable(words)
     if status == 404 and not ((body or {}).get("details") or {}).get("name"):

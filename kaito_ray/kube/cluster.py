@@ -49,6 +49,8 @@ CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", strict=True)
 NETWORK_POLICIES: Final = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 DISRUPTION_BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+STATEFUL_SETS: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
+REVISIONS: Final = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
 EVENTS: Final = Resource("", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CRDS: Final = Resource(

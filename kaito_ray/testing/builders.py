@@ -98,12 +98,19 @@ def pending_ray_service_status(application: Manifest | None = None, head: Manife
 
 
 def node_claim(pool: str, node_name: str = "node-a", *, ready: bool = True) -> Manifest:
-    """Return the NodeClaim of a NodePool, met by a node or still being launched."""
+    """Return the NodeClaim of the NodePool of a Workspace in `default`, met by a node or still being launched."""
     state = "True" if ready else "Unknown"
     return {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodeClaim",
-        "metadata": {"name": f"{pool}-claim", "labels": {"karpenter.sh/nodepool": pool}},
+        "metadata": {
+            "name": f"{pool}-claim",
+            "labels": {
+                "karpenter.sh/nodepool": pool,
+                "kaito.sh/workspace": pool.removeprefix("default-"),
+                "kaito.sh/workspacenamespace": "default",
+            },
+        },
         "status": {
             **({"nodeName": node_name} if ready else {}),
             "conditions": [

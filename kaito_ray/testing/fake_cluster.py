@@ -112,9 +112,9 @@ class FakeCluster:
         namespace: str | None = None,
         *,
         uid: str | None = None,
-        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",  # noqa: ARG002 - the protocol's
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
     ) -> None:
-        """See `Cluster.delete`; every propagation collects at once."""
+        """See `Cluster.delete`; what it owns is collected at once, or set free."""
         self._maybe_fail()
         key = _key(resource, namespace, name)
         found = self._objects.get(key)
@@ -127,6 +127,11 @@ class FakeCluster:
                 doomed["metadata"]["deletionTimestamp"] = NOW
                 self._store(key, doomed, "MODIFIED")
             return
+        if propagation == "Orphan":
+            for child in self._owned(found["metadata"]["uid"]):
+                kept = deepcopy(self._objects[child])
+                del kept["metadata"]["ownerReferences"]
+                self._store(child, kept, "MODIFIED")
         self._remove(key)
 
     async def watch(self, resource: Resource, namespace: str | None = None) -> AsyncGenerator[Change, None]:
@@ -176,15 +181,16 @@ class FakeCluster:
     def _remove(self, key: Key) -> None:
         gone = self._objects.pop(key)
         self._tell(key, Change("DELETED", deepcopy(gone)))
-        uid = gone["metadata"]["uid"]
-        owned = [k for k, o in self._objects.items() if uid in _owners(o)]
-        for child in owned:
+        for child in self._owned(gone["metadata"]["uid"]):
             if self._objects[child]["metadata"].get("finalizers"):
                 doomed = deepcopy(self._objects[child])
                 doomed["metadata"]["deletionTimestamp"] = NOW
                 self._store(child, doomed, "MODIFIED")
             else:
                 self._remove(child)
+
+    def _owned(self, uid: str) -> Sequence[Key]:
+        return [key for key, found in self._objects.items() if uid in _owners(found)]
 
     def _tell(self, key: Key, change: Change) -> None:
         for resource, namespace, changes in self._watchers:

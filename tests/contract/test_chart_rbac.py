@@ -33,7 +33,7 @@ IN_NAMESPACES = {
 OF_THE_CLUSTER = {
     " nodes: get list watch",
     "karpenter.sh nodepools: get list watch create update delete",
-    "karpenter.sh nodeclaims: list watch",
+    "karpenter.sh nodeclaims: list watch delete",
     "apiextensions.k8s.io customresourcedefinitions[workspaces.kaito.sh]: get",
     "admissionregistration.k8s.io validatingwebhookconfigurations: list",
     "admissionregistration.k8s.io validatingwebhookconfigurations[kaito-ray]: get update",

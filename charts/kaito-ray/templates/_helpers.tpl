@@ -84,7 +84,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [karpenter.sh]
   resources: [nodeclaims]
-  verbs: [list, watch]
+  verbs: [list, watch, delete]
 {{- end }}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]

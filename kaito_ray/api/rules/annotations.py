@@ -17,9 +17,10 @@ VALUES: Final = {
     "kaito.sh/disable-benchmark": ("true", "false"),
     "kaito.sh/model-streaming": ("disabled",),
     "kaito.sh/use-local-weights": ("false",),
+    names.ADOPT_ANNOTATION: ("true",),
 }
-"""Values that are accepted, compared without case. No benchmark runs and nothing is streamed, so the last three say
-what is the case already."""
+"""Values that are accepted, compared without case. No benchmark runs and nothing is streamed, so the last three of
+KAITO's say what is the case already."""
 
 REFUSED: Final = {
     "kaito.sh/bypass-resource-checks": "memory is never left to chance; remove it, or ask for a smaller context",

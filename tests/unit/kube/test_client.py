@@ -7,7 +7,7 @@ import pytest
 
 from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
 from kaito_ray.kube.client import KubernetesCluster, path
-from kaito_ray.kube.cluster import CONFIG_MAPS, NODES, RAY_SERVICES, SECRETS
+from kaito_ray.kube.cluster import CONFIG_MAPS, DEPLOYMENTS, NODES, RAY_SERVICES, SECRETS
 
 Answer = tuple[int, Any]
 
@@ -185,3 +185,12 @@ async def test_a_server_that_asks_to_be_left_alone_is_left_alone(monkeypatch: py
     await cluster.get(SECRETS, "s", "a")
     assert waits[0] <= 0
     assert 6 < waits[1] <= 7
+
+
+async def test_what_a_person_wrote_is_checked_for_fields_that_nobody_knows() -> None:
+    words = 'strict decoding error: unknown field "spec.a", unknown field "spec.b"'
+    cluster = Scripted((400, {"message": words}), (201, {}))
+    with pytest.raises(ApiRefused, match=r"^a Deployment has no field spec\.a, spec\.b; correct or remove it$"):
+        await cluster.create(DEPLOYMENTS, {"metadata": {"name": "d", "namespace": "a"}})
+    await cluster.create(SECRETS, {"metadata": {"name": "s", "namespace": "a"}})
+    assert [asked[2] for asked in cluster.asked] == [{"fieldValidation": "Strict"}, {}]
