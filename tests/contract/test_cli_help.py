@@ -27,6 +27,7 @@ COMMANDS = [
     "dashboard",
     "logs",
     "upgrade",
+    "migrate",
     "plan",
     "render",
     "doctor",
