@@ -32,6 +32,12 @@ ADOPT_ANNOTATION: Final = "ray.kaito.sh/adopt"
 """Ours: take a Workspace over while KAITO's children are still there; `kaito-ray migrate` writes and removes it."""
 NODE_CLASS_ANNOTATION: Final = "kaito.sh/node-class-name"
 
+CLAIM_FINALIZER: Final = "ray.kaito.sh/claim"
+"""Keeps a NodeClaim that the operator made until the operator has seen how it ended."""
+CLAIM_SERIAL_LABEL: Final = "ray.kaito.sh/claim-serial"
+CLAIM_TRIES_LABEL: Final = "ray.kaito.sh/claim-tries"
+"""How many NodeClaims failed before this one, one after the other."""
+
 SERVE_PORT: Final = 8000
 """Port that HAProxy listens on in the pod."""
 SERVICE_PORT: Final = 80
@@ -82,6 +88,11 @@ def tuning_claim(workspace: str) -> str:
 def node_pool(namespace: str, workspace: str) -> str:
     """Return the name of the NodePool, which has no namespace of its own."""
     return fitted(f"{namespace}-{workspace}", NODE_POOL_NAME_LIMIT)
+
+
+def node_claim(namespace: str, workspace: str, serial: int) -> str:
+    """Return the name of a NodeClaim: KAITO's form, for gpu-provisioner takes no more than 12 lower-case characters."""
+    return "ws" + sha256(f"{namespace}/{workspace}/{serial}".encode()).hexdigest()[:9]
 
 
 def keys_secret(workspace: str) -> str:

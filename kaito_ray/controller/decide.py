@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kaito_ray.api import names
@@ -69,7 +69,7 @@ def decide(seen: Observed, wanted: Mapping[Child, Manifest]) -> tuple[Action, ..
         live = seen.children.get((resource, name))
         if live is None:
             steps.append(Create(resource, manifest))
-        elif "deletionTimestamp" not in live["metadata"] and drifted(manifest, live):
+        elif not leaving(live) and drifted(manifest, live):
             steps.append(Replace(resource, updated(manifest, live)))
     return tuple(steps)
 
@@ -83,18 +83,17 @@ def dismantle(seen: Observed) -> tuple[Action, ...]:
     if names.FINALIZER not in seen.workspace.metadata.finalizers:
         return ()
     if (service := seen.ray_service) is not None:
-        return _deletion(RAY_SERVICES, service)
+        return deletion(RAY_SERVICES, service)
     if (job := seen.ray_job) is not None:
-        return _deletion(RAY_JOBS, job)
+        return deletion(RAY_JOBS, job)
     if (deployment := seen.deployment) is not None:
-        return _deletion(DEPLOYMENTS, deployment)
+        return deletion(DEPLOYMENTS, deployment)
     if not all(map(_of_kaito, seen.pods)):
         return ()
     if (pool := seen.node_pool) is not None:
-        return _deletion(NODE_POOLS, pool)
+        return deletion(NODE_POOLS, pool)
     if seen.node_claims:
-        # Those of KAITO's that were taken over belong to no NodePool that could take them along.
-        return next((step for claim in seen.node_claims if (step := _unowned(claim))), ())
+        return give_back(seen.node_claims)
     rest = tuple(name for name in seen.workspace.metadata.finalizers if name != names.FINALIZER)
     return (Replace(WORKSPACES, _with_finalizers(seen, rest)),)
 
@@ -104,16 +103,41 @@ def _of_kaito(pod: Manifest) -> bool:
     return any(owner["kind"] == "StatefulSet" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
-def _unowned(claim: Manifest) -> tuple[Action, ...]:
-    owners = claim["metadata"].get("ownerReferences") or ()
-    return () if any(owner["kind"] == NODE_POOLS.kind for owner in owners) else _deletion(NODE_CLAIMS, claim)
+def give_back(claims: Sequence[Manifest]) -> tuple[Action, ...]:
+    """Return the steps that delete NodeClaims, and let them go that wait for us.
+
+    Those of a NodePool go with it; the others are the operator's, or KAITO's that were taken over.
+    """
+    alone = [claim for claim in claims if not _of_pool(claim)]
+    gone = [released(claim) for claim in alone if leaving(claim) and held(claim)]
+    return (*gone, *(step for claim in alone for step in deletion(NODE_CLAIMS, claim)))
 
 
-def _deletion(resource: Resource, live: Manifest) -> tuple[Action, ...]:
+def _of_pool(claim: Manifest) -> bool:
+    return any(owner["kind"] == NODE_POOLS.kind for owner in claim["metadata"].get("ownerReferences") or ())
+
+
+def deletion(resource: Resource, live: Manifest) -> tuple[Action, ...]:
+    """Return the step that deletes an object; none where that is under way."""
     meta = live["metadata"]
-    if "deletionTimestamp" in meta:
-        return ()
-    return (Delete(resource, meta["name"], meta.get("namespace"), meta["uid"]),)
+    return () if leaving(live) else (Delete(resource, meta["name"], meta.get("namespace"), meta["uid"]),)
+
+
+def released(claim: Manifest) -> Action:
+    """Return the step after which a NodeClaim no longer waits for us."""
+    meta = claim["metadata"]
+    rest = [name for name in meta["finalizers"] if name != names.CLAIM_FINALIZER]
+    return Replace(NODE_CLAIMS, {**claim, "metadata": {**meta, "finalizers": rest}})
+
+
+def leaving(live: Manifest) -> bool:
+    """Return whether an object is being deleted."""
+    return "deletionTimestamp" in live["metadata"]
+
+
+def held(claim: Manifest) -> bool:
+    """Return whether a NodeClaim waits for us when it is deleted: then the operator made it."""
+    return names.CLAIM_FINALIZER in (claim["metadata"].get("finalizers") or ())
 
 
 def _with_finalizers(seen: Observed, finalizers: tuple[str, ...]) -> Manifest:

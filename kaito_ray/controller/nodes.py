@@ -64,7 +64,8 @@ def claim_condition(
 def machines_condition(seen: Observed, needed: int, instance_types: Sequence[str]) -> Condition:
     """Return `NodeClaimReady` of a Workspace whose machines may be of any of those types."""
     meta = seen.workspace.metadata
-    failure = of_claims(seen.node_claims, seen.warnings, names.node_pool(meta.namespace, meta.name), instance_types)
+    pool = names.node_pool(meta.namespace, meta.name)
+    failure = of_claims(seen.node_claims, seen.warnings, pool, needed, instance_types)
     before = seen.workspace.status.condition(c.NODE_CLAIM_READY)
     return claim_condition(seen.node_claims, needed, failure=failure, before=before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -43,6 +43,7 @@ from kaito_ray.kube.cluster import (
 )
 from kaito_ray.kube.conditions import holds
 from kaito_ray.render.adapters import pull_secrets
+from kaito_ray.render.meta import pod_labels
 
 Child = tuple[Resource, str]
 """Kind and name of an object that the operator writes for a Workspace."""
@@ -72,7 +73,7 @@ class Observed:
     job_log: tuple[str, ...] | None = None
     """What the tuning job has printed; None where it was not asked or Ray did not answer."""
     node_claims: tuple[Manifest, ...] = ()
-    """Claims of the Workspace's NodePool, and those of KAITO's that were taken over."""
+    """Claims of the Workspace's NodePool, or those that the operator made; and those of KAITO's that were taken over."""
     nodes: tuple[Manifest, ...] = ()
     """Nodes that may serve: those of the claims; where nodes are not made for a Workspace, all that it selects."""
     pods: tuple[Manifest, ...] = ()
@@ -161,6 +162,8 @@ async def observe(
     children: dict[Child, Manifest] = {}
     template = bool((manifest.get("inference") or {}).get("template"))
     for resource, name in child_names(meta.namespace, meta.name, template=template):
+        if resource == NODE_POOLS and settings.provisioner != "karpenter":
+            continue  # there are no rights on them then
         found = await cluster.get(resource, name, meta.namespace if resource.namespaced else None)
         if found is not None:
             children[resource, name] = found
@@ -170,11 +173,10 @@ async def observe(
     leaving = meta.deletion_timestamp is not None
     model = None if leaving else await observed_model(cluster, models, workspace, children.values())
     workspace = at_its_commit(workspace, model)
-    claims = claims or NodeClaims(cluster)
-    made: list[Manifest] = []
-    if settings.provisioner == "karpenter":
-        mine = {names.WORKSPACE_LABEL: meta.name, names.WORKSPACE_NAMESPACE_LABEL: meta.namespace}
-        made = await claims.of(Key(meta.namespace, meta.name), mine)
+    # A claim that was made a moment ago may not have been heard of yet, and must not be left behind.
+    claims = NodeClaims(cluster) if claims is None or leaving else claims
+    key = Key(meta.namespace, meta.name)
+    made = await claims.of(key, pod_labels(workspace)) if settings.provisions else []
     spec = workspace.inference
     work = workspace.inference or workspace.tuning
     config = work.config if work else None
@@ -182,10 +184,10 @@ async def observe(
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
     pods: list[Manifest] = []
     warnings: list[Manifest] = []
-    if leaving or not _all_well(workspace, children):
+    if leaving or not _all_well(workspace, children) or _spare(made, workspace, settings):
         pods = await cluster.list(PODS, meta.namespace, {names.WORKSPACE_LABEL: meta.name})
         warnings = await of_pods(cluster, pods)
-        if settings.provisioner == "karpenter" and settings.provider != "local" and _none_launched(made):
+        if settings.provisions and settings.provider != "local" and not _enough(made, workspace):
             warnings += await claims.warnings()
     return Observed(
         workspace=workspace,
@@ -216,8 +218,14 @@ def _all_well(workspace: Workspace, children: Mapping[Child, Manifest]) -> bool:
     return ready and holds(service, "Ready") and not holds(service, "UpgradeInProgress")
 
 
-def _none_launched(claims: Iterable[Manifest]) -> bool:
-    return not any(holds(claim, "Launched") for claim in claims)
+def _enough(claims: Iterable[Manifest], workspace: Workspace) -> bool:
+    """Return whether every machine is launched that the last look found to be needed."""
+    return sum(holds(claim, "Launched") for claim in claims) >= max(workspace.status.target_node_count or 0, 1)
+
+
+def _spare(claims: Sequence[Manifest], workspace: Workspace, settings: Settings) -> bool:
+    """Return whether machines are to be given back: then it must be known which of them hold pods."""
+    return settings.provisioner == "nodeclaim" and len(claims) > (workspace.status.target_node_count or 0)
 
 
 async def _adapters(

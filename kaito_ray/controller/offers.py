@@ -36,6 +36,7 @@ def offer(resource: ResourceSpec, nodes: Sequence[Manifest], settings: Settings)
     wanted = tuple(dict.fromkeys(name for name in (resource.instance_type, *resource.instance_types) if name))
     if settings.provider == "local" or settings.provisioner == "byo":
         return _of_nodes(wanted, nodes, settings)
+    _require_obtainable(resource, settings)
     if not wanted:
         # Without a wish: the cheapest that fits, by the prices that the operator was given, for they differ by region and
         # contract; else the smallest, for GPU memory follows them.
@@ -64,6 +65,20 @@ def _of_nodes(wanted: tuple[str, ...], nodes: Sequence[Manifest], settings: Sett
     if wanted and wanted[0] not in {m.instance_type for m in machines}:
         return Offer(ordered, requested=wanted[0], reason="InstanceTypeSubstituted")
     return Offer(tuple(m for m in ordered if not wanted or m.instance_type in wanted))
+
+
+def _require_obtainable(resource: ResourceSpec, settings: Settings) -> None:
+    """Check that nothing is asked for that whoever makes the machines would not read."""
+    if settings.provider != "azure" or settings.provisioner != "nodeclaim":
+        return
+    found = {"zones": bool(resource.zones), "capacityTypes": tuple(resource.capacity_types) not in ((), ("on-demand",))}
+    for field, asked in found.items():
+        if asked:
+            raise InvalidWorkspace(
+                f"resource.{field}",
+                "gpu-provisioner makes machines on demand and without a zone; remove it, or install with "
+                "provisioner=karpenter",
+            )
 
 
 class NoMachine(UserError):

@@ -15,6 +15,7 @@ from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce, template_run, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
+from kaito_ray.controller.claims import claim_steps, pause_s
 from kaito_ray.controller.deadline import seconds_between, watchful_s
 from kaito_ray.controller.decide import Action, decide, dismantle, hold
 from kaito_ray.controller.desired import desired, pinned_image, require_ours
@@ -89,7 +90,8 @@ async def reconcile(
             return await _run_template(cluster, seen, manifest, settings, now)
         with PHASES.labels("plan").time():
             planned = plan(seen, settings, pinned_image=pinned_image(seen))
-            steps = decide(seen, desired(planned.inputs, seen))
+            machines = claim_steps(seen, planned.inputs, now=now)
+            steps = (*machines, *decide(seen, desired(planned.inputs, seen)))
         with PHASES.labels("act").time():
             await act(cluster, steps, manifest)
     except ModelUnavailable as error:
@@ -107,7 +109,8 @@ async def reconcile(
     if status.state == "Ready" and workspace.status.state == "Pending":
         READY_AFTER.observe(seconds_between(workspace.metadata.creation_timestamp, now))
     again_s = LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
-    return min(again_s, deadline_s(status, seen, planned.plan, settings, now=now))
+    pause = pause_s(seen, len(planned.inputs.instance_types), now) or again_s
+    return min(again_s, pause, deadline_s(status, seen, planned.plan, settings, now=now))
 
 
 async def _refuse(
@@ -119,20 +122,22 @@ async def _refuse(
 
 async def _tune(cluster: Cluster, seen: Observed, manifest: Manifest, settings: Settings, now: str) -> float:
     planned = plan_run(seen, settings)
-    done = tuning_run.steps(seen, planned.inputs)
+    done = tuning_run.steps(seen, planned.inputs, now=now)
     await act(cluster, done, manifest)
     status = tuning_run.tuning_status(seen, planned, settings, now=now)
     await _tell(cluster, manifest, status, tuning_run.notes(seen.workspace.status, status, done), now)
-    return tuning_run.LOOK_AGAIN_S if status.state == "Running" else RESYNC_S
+    again_s = tuning_run.LOOK_AGAIN_S if status.state == "Running" else RESYNC_S
+    return min(again_s, pause_s(seen, len(planned.inputs.instance_types), now) or again_s)
 
 
 async def _run_template(cluster: Cluster, seen: Observed, manifest: Manifest, settings: Settings, now: str) -> float:
     inputs = plan_template(seen, settings)
-    steps = decide(seen, template_run.desired_template(inputs, seen))
+    steps = (*claim_steps(seen, inputs, now=now), *decide(seen, template_run.desired_template(inputs, seen)))
     await act(cluster, steps, manifest)
     status = template_run.template_status(seen, inputs, settings, now=now)
     await _tell(cluster, manifest, status, template_run.notes(seen.workspace.status, status, steps), now)
-    return min(watchful_s(status, now) or RESYNC_S, RESYNC_S)
+    pause = pause_s(seen, len(inputs.instance_types), now) or RESYNC_S
+    return min(watchful_s(status, now) or RESYNC_S, pause, RESYNC_S)
 
 
 async def _delete(cluster: Cluster, seen: Observed, now: str) -> float:

@@ -14,17 +14,18 @@ from kaito_ray import __version__
 from kaito_ray.catalog.prices import read_prices
 from kaito_ray.errors import UserError
 from kaito_ray.estimator.options import CUDA_12, CUDA_13, EngineImage
-from kaito_ray.render.inputs import NodeClassRef
+from kaito_ray.render.inputs import NodeClassRef, Provisioner
 from kaito_ray.weights.facts import HUB
 
 Provider = Literal["local", "azure", "aws"]
-Provisioner = Literal["karpenter", "byo"]
 
 NODE_CLASSES: Final[Mapping[Provider, NodeClassRef]] = {
     "local": NodeClassRef("ray.kaito.sh", "LocalMachine", "default"),
     "azure": NodeClassRef("karpenter.azure.com", "AKSNodeClass", "default"),
     "aws": NodeClassRef("karpenter.k8s.aws", "EC2NodeClass", "default"),
 }
+GPU_PROVISIONER_CLASS: Final = NodeClassRef("kaito.sh", "KaitoNodeClass", "default")
+"""Of NodeClaims on Azure: KAITO's gpu-provisioner carries them out."""
 ENGINE_IMAGES: Final[Mapping[str, EngineImage]] = {"13": CUDA_13, "12": CUDA_12}
 """By the CUDA that the worker image was built with."""
 DEFAULT_IMAGE: Final = f"ghcr.io/kaito-ray/worker:{__version__}"
@@ -41,7 +42,7 @@ class Settings:
     provider: Provider = "azure"
     """Whose machines: this one, or a cloud's instance types."""
     provisioner: Provisioner = "karpenter"
-    """Karpenter makes nodes, or they are there already."""
+    """Who makes nodes, if anybody."""
     worker_image: str = DEFAULT_IMAGE
     """Image of the Ray pods of Workspaces that are served for the first time."""
     engine_image: EngineImage = CUDA_13
@@ -81,7 +82,15 @@ class Settings:
     @property
     def node_class(self) -> NodeClassRef | None:
         """The NodeClass of new nodes."""
-        return NODE_CLASSES[self.provider] if self.provisioner == "karpenter" else None
+        if not self.provisions:
+            return None
+        by_gpu_provisioner = self.provisioner == "nodeclaim" and self.provider == "azure"
+        return GPU_PROVISIONER_CLASS if by_gpu_provisioner else NODE_CLASSES[self.provider]
+
+    @property
+    def provisions(self) -> bool:
+        """Whether nodes are made for a Workspace."""
+        return self.provisioner != "byo"
 
 
 def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -99,7 +108,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("kubeconfig", None, "kubeconfig file; without it, the pod's service account")
     add("namespaces", None, "comma-separated namespaces to work in; without it, all")
     add("provider", defaults.provider, "whose machines", ("local", "azure", "aws"))
-    add("provisioner", defaults.provisioner, "who makes nodes", ("karpenter", "byo"))
+    add("provisioner", defaults.provisioner, "who makes nodes", ("karpenter", "nodeclaim", "byo"))
     add("worker-image", defaults.worker_image, "image of the Ray pods")
     add("engine-cuda", "13", "CUDA of the worker image: 13 needs compute capability 7.5, 12 needs 7.0", ("13", "12"))
     add("hub-endpoint", HUB, "model hub, or a mirror of it", variable="HF_ENDPOINT")

@@ -23,7 +23,7 @@ def serving_status(
     seen: Observed, planned: Planned, settings: Settings, judged: Rollout, *, now: str
 ) -> WorkspaceStatus:
     """Return the status of a Workspace that is planned; `now` is RFC 3339."""
-    provisioned = settings.provisioner == "karpenter"
+    provisioned = settings.provisions
     used = used_nodes(seen, provisioned)
     adapters = adapter_statuses(seen)
     nodes = [nodes_condition(seen, planned.plan, used)]

@@ -38,7 +38,7 @@ def desired_template(inputs: TemplateInputs, seen: Observed) -> dict[Child, Mani
 
 def template_status(seen: Observed, inputs: TemplateInputs, settings: Settings, *, now: str) -> WorkspaceStatus:
     """Return the status; `now` is RFC 3339."""
-    provisioned = settings.provisioner == "karpenter"
+    provisioned = settings.provisions
     used = used_nodes(seen, provisioned)
     nodes: list[Condition] = [nodes_condition(seen, inputs.plan, used)]
     if provisioned:

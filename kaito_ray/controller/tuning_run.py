@@ -12,7 +12,8 @@ from typing import Any, Final
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import Condition, PlanStatus, State, TuningStatus, WorkspaceStatus
 from kaito_ray.api.tuning_args import last_failure, last_progress
-from kaito_ray.controller.decide import Action, Create, Delete
+from kaito_ray.controller.claims import claim_steps
+from kaito_ray.controller.decide import Action, Create, deletion, give_back
 from kaito_ray.controller.desired import annotated
 from kaito_ray.controller.judgement import accepted_mark
 from kaito_ray.controller.nodes import machines_condition, nodes_condition, used_nodes
@@ -54,14 +55,12 @@ class Run:
     message: str
 
 
-def steps(seen: Observed, inputs: TuningInputs) -> tuple[Action, ...]:
+def steps(seen: Observed, inputs: TuningInputs, *, now: str) -> tuple[Action, ...]:
     """Return the objects to make; once the job has ended, its machines go back."""
     job = seen.ray_job
     if job is not None and _deployment(job) in _ENDED:
         pool = seen.node_pool
-        if pool is None or "deletionTimestamp" in pool["metadata"]:
-            return ()
-        return (Delete(NODE_POOLS, pool["metadata"]["name"], None, pool["metadata"]["uid"]),)
+        return (*give_back(seen.node_claims), *(deletion(NODE_POOLS, pool) if pool else ()))
     marks = {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)}
     marked = annotated(rayjob(inputs), marks)
     wanted: list[tuple[Resource, Manifest]] = [
@@ -72,11 +71,12 @@ def steps(seen: Observed, inputs: TuningInputs) -> tuple[Action, ...]:
     ]
     if inputs.provisioner == "karpenter":
         wanted.insert(0, (NODE_POOLS, nodepool(inputs)))
-    return tuple(
+    missing = [
         Create(resource, manifest)
         for resource, manifest in wanted
         if (resource, manifest["metadata"]["name"]) not in seen.children
-    )
+    ]
+    return (*claim_steps(seen, inputs, now=now), *missing)
 
 
 def run(job: Manifest | None, log: tuple[str, ...] | None, told: TuningStatus | None) -> Run:
@@ -105,11 +105,11 @@ def tuning_status(seen: Observed, planned: PlannedTuning, settings: Settings, *,
     told = _known(old.tuning, reported.status) if reported else old.tuning
     found = run(seen.ray_job, seen.job_log, told)
     ended = found.state in ("Succeeded", "Failed")
-    used = used_nodes(seen, settings.provisioner == "karpenter")
+    used = used_nodes(seen, settings.provisions)
     machines: list[Condition] = []
     if not ended:
         machines.append(nodes_condition(seen, plan, used))
-        if settings.provisioner == "karpenter":
+        if settings.provisions:
             machines.insert(0, machines_condition(seen, plan.nodes, planned.inputs.instance_types))
         machines.append(_resource(machines))
     else:

@@ -38,7 +38,7 @@ async def work(
     LEADING.set(1)
     try:
         async with asyncio.TaskGroup() as group:
-            if settings.provisioner == "karpenter":
+            if settings.provisions:
                 group.create_task(claims.follow())
             for _ in range(settings.workers):
                 group.create_task(

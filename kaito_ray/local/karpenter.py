@@ -1,7 +1,8 @@
 """Karpenter on one machine: this machine is the one Node, and every NodePool that admits it gets a NodeClaim on it.
 
-The Node states the machine's true capacity. A GPU is never faked: a NodePool that asks for another instance type gets
-no claim, and an Event that says so.
+A NodeClaim that somebody else made, without a pool, is met too. The Node states the machine's true capacity. A GPU is
+never faked: a NodePool that asks for another instance type gets no claim, and an Event that says so; a NodeClaim that
+does is deleted with such an Event, as Karpenter does where there is no capacity.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import psutil
 
 from kaito_ray.errors import TransientError
 from kaito_ray.kube.cluster import NODE_CLAIMS, NODE_POOLS, NODES, Manifest
-from kaito_ray.local.objects import Objects, condition, deleting, due, owner_reference, timestamp
+from kaito_ray.local.objects import Objects, condition, controller_uid, deleting, due, owner_reference, timestamp
 from kaito_ray.local.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -91,9 +92,9 @@ def node_status(now: Manifest, has: Mapping[str, str]) -> Manifest:
     }
 
 
-def admits(pool: Manifest) -> bool:
-    """Return whether the NodePool's requirements allow this machine."""
-    requirements = pool["spec"]["template"]["spec"].get("requirements", [])
+def admits(spec: Manifest) -> bool:
+    """Return whether the requirements of a NodeClaim's spec, or of a NodePool's template of one, allow this machine."""
+    requirements = spec.get("requirements", [])
     return all(_admits(r) for r in requirements if r["key"] == _INSTANCE_TYPE_LABEL)
 
 
@@ -163,12 +164,17 @@ class Karpenter:
                 await self._pool(pool, has)
             except TransientError as error:
                 log.info("NodePool %s will be tried again: %s", pool["metadata"]["name"], error)
+        for claim in self.objects.all(NODE_CLAIMS):
+            try:
+                await self._claim(claim, has)
+            except TransientError as error:
+                log.info("NodeClaim %s will be tried again: %s", claim["metadata"]["name"], error)
 
     async def _pool(self, pool: Manifest, has: Mapping[str, str]) -> None:
         claims = self.objects.owned(NODE_CLAIMS, pool)
         if deleting(pool):
             return
-        if not admits(pool):
+        if not admits(pool["spec"]["template"]["spec"]):
             await self._refuse(pool)
             for claim in claims:
                 if not deleting(claim):
@@ -181,15 +187,25 @@ class Karpenter:
                 await self.objects.replace_status(NODE_CLAIMS, claim, claim_status(claim, self.node_name, has))
         await self.objects.replace_status(NODE_POOLS, pool, pool_status(pool, len(claims), has))
 
-    async def _refuse(self, pool: Manifest) -> None:
-        key = (pool["metadata"]["uid"], pool["metadata"].get("generation", 1))
+    async def _claim(self, claim: Manifest, has: Mapping[str, str]) -> None:
+        """Meet a claim that belongs to no pool."""
+        if deleting(claim) or controller_uid(claim) is not None:
+            return
+        if admits(claim["spec"]):
+            await self.objects.replace_status(NODE_CLAIMS, claim, claim_status(claim, self.node_name, has))
+        else:
+            await self._refuse(claim)
+            await self.objects.delete(NODE_CLAIMS, claim)
+
+    async def _refuse(self, asking: Manifest) -> None:
+        key = (asking["metadata"]["uid"], asking["metadata"].get("generation", 1))
         if key not in self._refused:
             self._refused.add(key)
             message = (
                 f"this machine offers the instance type {INSTANCE_TYPE!r} alone, which the requirement "
                 f"{_INSTANCE_TYPE_LABEL} does not admit"
             )
-            await self.objects.event(pool, "NoCompatibleInstanceTypes", message, kind="Warning")
+            await self.objects.event(asking, "NoCompatibleInstanceTypes", message, kind="Warning")
 
 
 def _admits(requirement: Mapping[str, Any]) -> bool:

@@ -14,6 +14,8 @@ RAY_VERSION: Final = "2.60.0"
 """Ray in the worker image; KubeRay chooses probes and token authentication by it."""
 
 Manifest = dict[str, Any]
+Provisioner = Literal["karpenter", "nodeclaim", "byo"]
+"""Who makes nodes: Karpenter of a NodePool, or of NodeClaims that the operator makes; with `byo` they are there already."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class ServingInputs:
     """API keys by name, base64."""
     hub_endpoint: str | None = None
     """Mirror of the model hub; None for the hub itself."""
-    provisioner: Literal["karpenter", "byo"] = "karpenter"
-    """Who makes nodes; with `byo`, they exist and are selected by label."""
+    provisioner: Provisioner = "karpenter"
+    """Who makes nodes."""
     node_class: NodeClassRef | None = None
-    """For the NodePool; absent with `byo`."""
+    """Of new nodes; absent with `byo`."""
     instance_types: tuple[str, ...] = ()
     """Instance types that the plan holds for, in order of preference."""
     regional: bool = False

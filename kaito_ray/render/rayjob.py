@@ -8,7 +8,7 @@ it was. The cluster ends soon after the job, and with it the machines.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from kaito_ray.api import names
 from kaito_ray.api.app_args import REGISTRY_MOUNT
@@ -26,7 +26,7 @@ from kaito_ray.api.tuning_args import (
 )
 from kaito_ray.api.workspace import TuningSpec, Workspace
 from kaito_ray.estimator.tuning import TuningOptions, TuningPlan
-from kaito_ray.render.inputs import RAY_VERSION, Manifest, NodeClassRef
+from kaito_ray.render.inputs import RAY_VERSION, Manifest, NodeClassRef, Provisioner
 from kaito_ray.render.meta import child_meta
 from kaito_ray.render.raypod import (
     CACHE_MOUNT,
@@ -62,10 +62,10 @@ class TuningInputs:
     """Sections of the Workspace's `training_config.yaml`."""
     hub_endpoint: str | None = None
     """Mirror of the model hub; None for the hub itself."""
-    provisioner: Literal["karpenter", "byo"] = "karpenter"
-    """Who makes nodes; with `byo`, they exist and are selected by label."""
+    provisioner: Provisioner = "karpenter"
+    """Who makes nodes."""
     node_class: NodeClassRef | None = None
-    """For the NodePool; absent with `byo`."""
+    """Of new nodes; absent with `byo`."""
     instance_types: tuple[str, ...] = ()
     """Instance types that the plan holds for, in order of preference."""
     regional: bool = False

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
-from typing import Final, Literal
+from typing import Final
 
 from kaito_ray.api import names
 from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.catalog.gpus import Machine
-from kaito_ray.render.inputs import Manifest
+from kaito_ray.render.inputs import Manifest, Provisioner
 from kaito_ray.render.meta import pod_labels
 
 # KubeRay recognises these names. As soon as one port is declared, only declared ones are used, so all of them are.
@@ -45,7 +45,7 @@ def head_start_params(machine: Machine) -> dict[str, str]:
 
 def pod(
     workspace: Workspace,
-    provisioner: Literal["karpenter", "byo"],
+    provisioner: Provisioner,
     container: Manifest,
     volumes: Sequence[Manifest],
     *,
@@ -119,7 +119,7 @@ def mebibytes(amount: float) -> str:
     return f"{ceil(amount / 2**20)}Mi"
 
 
-def node_selector(workspace: Workspace, provisioner: Literal["karpenter", "byo"]) -> dict[str, str]:
+def node_selector(workspace: Workspace, provisioner: Provisioner) -> dict[str, str]:
     """Return the labels of the nodes that a pod of the Workspace may run on."""
     labels = workspace.resource.label_selector.as_labels()
     mine = {key: value for key, value in labels.items() if key not in RESERVED_LABELS}

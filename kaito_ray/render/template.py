@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from kaito_ray.api import names
 from kaito_ray.api.rules.annotations import load_balancer
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.catalog.gpus import Machine
-from kaito_ray.render.inputs import Manifest, NodeClassRef
+from kaito_ray.render.inputs import Manifest, NodeClassRef, Provisioner
 from kaito_ray.render.meta import child_meta, pod_labels
 from kaito_ray.render.raypod import TOLERATIONS, node_selector
 
@@ -41,10 +41,10 @@ class TemplateInputs:
 
     workspace: Workspace
     plan: Machines
-    provisioner: Literal["karpenter", "byo"] = "karpenter"
-    """Who makes nodes; with `byo`, they exist and are selected by label."""
+    provisioner: Provisioner = "karpenter"
+    """Who makes nodes."""
     node_class: NodeClassRef | None = None
-    """For the NodePool; absent with `byo`."""
+    """Of new nodes; absent with `byo`."""
     instance_types: tuple[str, ...] = ()
     """Instance types that may be taken, in order of preference."""
     regional: bool = False

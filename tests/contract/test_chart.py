@@ -24,6 +24,7 @@ CASES: dict[str, Manifest] = {
     "roles-and-machines": {"watchNamespaces": ["team-a"], "rbac": {"clusterScoped": True}},
     "monitoring": {**EVERYWHERE, "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "prom"}}}},
     "own-nodes": {**EVERYWHERE, "provider": "aws", "provisioner": "byo", "devicePlugin": {"mode": "disabled"}},
+    "gpu-provisioner": {**EVERYWHERE, "provisioner": "nodeclaim"},
     "beside-kaito": {**EVERYWHERE, "apiGroup": "ray.kaito.sh", "dataAllow": ["data.internal", "10.0.0.0/8"]},
     "policies": {**EVERYWHERE, "policies": POLICIES},
 }

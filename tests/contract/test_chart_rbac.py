@@ -84,6 +84,12 @@ def test_with_own_nodes_it_touches_nothing_of_karpenters() -> None:
     assert not [right for right in found if right.startswith("karpenter.sh")]
 
 
+def test_with_claims_of_its_own_it_has_rights_on_those_and_on_no_pool() -> None:
+    found = rights(one(render({**EVERYWHERE, "provisioner": "nodeclaim"}), "ClusterRole"))
+    mine = [right for right in found if right.startswith("karpenter.sh")]
+    assert mine == ["karpenter.sh nodeclaims: list watch create update delete"]
+
+
 def test_every_binding_binds_the_operator_alone_to_a_role_that_exists() -> None:
     manifests = render(NAMESPACED)
     roles = {(m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests if "rules" in m}
@@ -95,7 +101,7 @@ def test_every_binding_binds_the_operator_alone_to_a_role_that_exists() -> None:
     assert pod["serviceAccountName"] == account["name"]
 
 
-@pytest.mark.parametrize("provisioner", ["karpenter", "byo"])
+@pytest.mark.parametrize("provisioner", ["karpenter", "nodeclaim", "byo"])
 def test_it_may_watch_all_that_it_watches(provisioner: Any) -> None:
     settings = Settings(provisioner=provisioner)
     watched = registry(Watches(WorkQueue()), settings)._watching.get_all_handlers()

@@ -17,16 +17,18 @@ import yaml
 
 import kaito_ray.local.crds
 from kaito_ray.api.app_args import AppArgs, UserConfig
+from kaito_ray.controller.settings import GPU_PROVISIONER_CLASS, NODE_CLASSES
 from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.inference_config import parse
 from kaito_ray.render.inputs import ServingInputs
 from kaito_ray.render.networkpolicy import network_policy
+from kaito_ray.render.nodeclaim import nodeclaim
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
 from kaito_ray.render.template import deployment, template_service
-from kaito_ray.testing.builders import adapter, workspace
+from kaito_ray.testing.builders import adapter, merged, workspace
 from kaito_ray.testing.plans import gpu_plan, inputs, template_inputs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -128,6 +130,33 @@ def test_built_in_kinds_satisfy_kubernetes(case: str) -> None:
         if manifest["kind"] in ("NodePool", "RayService"):
             continue
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+CLASSES = {
+    "gpu-provisioner": GPU_PROVISIONER_CLASS,
+    "aws": NODE_CLASSES["aws"],
+}
+
+
+@pytest.mark.parametrize("provider", CLASSES)
+def test_claims_are_the_golden_ones_and_satisfy_their_crd(provider: str) -> None:
+    given = (
+        GPU_WORKSPACE
+        if provider == "aws"
+        else merged(GPU_WORKSPACE, {"resource": {"capacityTypes": None, "zones": None}})
+    )
+    made = inputs(
+        given, gpu_plan(), node_class=CLASSES[provider], provisioner="nodeclaim", instance_types=("first", "second")
+    )
+    found = [nodeclaim(made, 0, 0), nodeclaim(made, 1, 1)]
+    for manifest in found:
+        jsonschema_rs.validator_for(schema("karpenter.sh_nodeclaims.json")).validate(manifest)
+        assert list(unknown(schema("karpenter.sh_nodeclaims.json"), manifest)) == []
+    text = yaml.safe_dump_all(found, sort_keys=False, width=120)
+    file = GOLDEN / f"claims-{provider}.yaml"
+    if os.environ.get("KAITO_RAY_UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
 
 
 OWN_POD = workspace(

@@ -85,6 +85,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [karpenter.sh]
   resources: [nodeclaims]
   verbs: [list, watch, delete]
+{{- else if eq .Values.provisioner "nodeclaim" }}
+- apiGroups: [karpenter.sh]
+  resources: [nodeclaims]
+  verbs: [list, watch, create, update, delete]
 {{- end }}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]

@@ -28,8 +28,9 @@ ON_A_LAPTOP = ("create", "validatingwebhookconfigurations")
 
 
 @pytest.fixture(autouse=True)
-def only_what_the_chart_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    roles = render(EVERYWHERE)
+def only_what_the_chart_allows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module may name another PROVISIONER than the chart's default: then it has the rights for that one alone."""
+    roles = render({**EVERYWHERE, "provisioner": getattr(request.module, "PROVISIONER", "karpenter")})
 
     def guarded(method: str, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
@@ -37,7 +38,7 @@ def only_what_the_chart_allows(monkeypatch: pytest.MonkeyPatch) -> None:
         def call(*args: Any, **kwargs: Any) -> Any:
             if sys._getframe(1).f_globals["__name__"].startswith("kaito_ray."):
                 asked = signature.bind(*args, **kwargs).arguments
-                wanted = request(method, asked)
+                wanted = asked_for(method, asked)
                 on_a_laptop = (wanted.verb, wanted.resource) == ON_A_LAPTOP
                 assert on_a_laptop or allowed(roles, wanted), f"the chart does not allow {wanted}"
             return original(*args, **kwargs)
@@ -48,7 +49,7 @@ def only_what_the_chart_allows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(FakeCluster, method, guarded(method, getattr(FakeCluster, method)))
 
 
-def request(method: str, asked: dict[str, Any]) -> Request:
+def asked_for(method: str, asked: dict[str, Any]) -> Request:
     resource: Resource = asked["resource"]
     meta = asked["manifest"]["metadata"] if "manifest" in asked else asked
     plural = f"{resource.plural}/status" if method == "replace_status" else resource.plural

@@ -34,4 +34,5 @@ def test_everything_that_a_decision_depends_on_is_watched() -> None:
     everywhere |= {"networkpolicies", "poddisruptionbudgets"}
     assert watched(LOCAL) == everywhere | {"nodepools", "nodes"}
     assert watched(Settings(provider="azure")) == everywhere | {"nodepools"}
+    assert watched(Settings(provider="azure", provisioner="nodeclaim")) == everywhere
     assert watched(Settings(provider="azure", provisioner="byo")) == everywhere | {"nodes"}

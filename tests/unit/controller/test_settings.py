@@ -31,3 +31,8 @@ def test_an_unknown_provider_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 def test_nodes_of_ones_own_need_no_node_class() -> None:
     assert Settings(provisioner="byo").node_class is None
     assert Settings(provider="aws").node_class is not None
+
+
+def test_claims_on_azure_are_gpu_provisioners() -> None:
+    kinds = {p: Settings(provider=p, provisioner="nodeclaim").node_class.kind for p in ("azure", "aws")}
+    assert kinds == {"azure": "KaitoNodeClass", "aws": "EC2NodeClass"}

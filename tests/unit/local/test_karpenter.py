@@ -46,7 +46,7 @@ def requires(operator, *values):
     ],
 )
 def test_which_pools_this_machine_meets(requirement, admitted):
-    assert karpenter.admits(pool(requirement)) is admitted
+    assert karpenter.admits({"requirements": [requirement]}) is admitted
 
 
 def test_the_capacity_is_what_the_machine_has_and_no_gpu_is_claimed(tmp_path):
@@ -131,6 +131,40 @@ async def test_a_pool_for_another_machine_gets_no_claim_and_one_event(run):
     assert await cluster.list(NODE_CLAIMS) == []
     (event,) = await cluster.list(EVENTS)
     assert (event["type"], event["reason"]) == ("Warning", "NoCompatibleInstanceTypes")
+
+
+def claim(*requirements):
+    spec = {"nodeClassRef": {"group": "g", "kind": "K", "name": "n"}, "requirements": list(requirements)}
+    meta = {"name": "ws0", "finalizers": ["ray.kaito.sh/claim"]}
+    return {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "metadata": meta, "spec": spec}
+
+
+async def test_a_claim_without_a_pool_is_met_by_this_machine(run):
+    cluster, controller = run
+    await cluster.create(NODE_CLAIMS, claim(requires("In", "local")))
+    await settle()
+
+    await controller.reconcile()
+
+    (found,) = await cluster.list(NODE_CLAIMS)
+    assert found["status"]["nodeName"] == "this"
+    assert true_conditions(found) == {"Launched", "Registered", "Initialized", "Ready"}
+
+
+async def test_a_claim_for_another_machine_is_given_up_with_one_event(run):
+    cluster, controller = run
+    await cluster.create(NODE_CLAIMS, claim(requires("In", "Standard_NC24ads_A100_v4")))
+    await settle()
+
+    await controller.reconcile()
+    await settle()
+    await controller.reconcile()
+
+    (found,) = await cluster.list(NODE_CLAIMS)
+    assert "deletionTimestamp" in found["metadata"]
+    assert "status" not in found
+    (event,) = await cluster.list(EVENTS)
+    assert (event["involvedObject"]["kind"], event["reason"]) == ("NodeClaim", "NoCompatibleInstanceTypes")
 
 
 async def test_at_rest_nothing_is_written(run):
