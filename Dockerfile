@@ -38,12 +38,14 @@ COPY --chown=ray:users examples examples
 RUN pip install --no-cache-dir ".[gpu,tuning]"
 # HAProxy as Serve shall start it. -dS turns splicing off: with it, HAProxy 2.8 does not notice that a client has left a
 # connection that served an earlier request, spins on it, and the engine generates to the end (docs/adr/0004). Its metrics
-# and statistics pages, for which Serve has no setting, are narrowed to the pod.
+# and statistics pages, for which Serve has no setting, are narrowed to the pod. It waits for the body, as it can send a
+# request whose replica died again only if it had all of it.
 COPY --chmod=0755 <<'WRAPPER' /usr/local/bin/kaito-ray-haproxy
 #!/bin/sh
 for argument in "$@"; do
   if [ "$previous" = "-f" ]; then
-    sed -i -E 's/^( *bind) (\*|):([0-9]+)/\1 127.0.0.1:\3/; s/^( *stats socket .*) mode 666 /\1 mode 600 /' "$argument" || exit 1
+    sed -i -E 's/^( *bind) (\*|):([0-9]+)/\1 127.0.0.1:\3/; s/^( *stats socket .*) mode 666 /\1 mode 600 /
+      s/^defaults$/&\n    option http-buffer-request\n    timeout http-request 30s/' "$argument" || exit 1
   fi
   previous=$argument
 done

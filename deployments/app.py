@@ -16,10 +16,10 @@ from deployments.engine_args import engine_kwargs, environment
 from deployments.ray_internals import WeightsAreLocal
 from deployments.server import WorkspaceServer
 from kaito_ray.api import names
-from kaito_ray.api.app_args import AppArgs
+from kaito_ray.api.app_args import DRAIN_S, AppArgs
 
-_REPLICA_CPUS = 0.5
-"""Ray's CPUs are tickets, not threads. Small, so that a replica and its successor fit a two-core node."""
+_REPLICA_CPUS = 0.1
+"""Ray's CPUs are tickets, not threads. Small, so that several replicas, and their successors, fit a two-core node."""
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -48,6 +48,7 @@ def llm_config(args: AppArgs) -> LLMConfig:
         deployment_config={
             "num_replicas": args.replicas,
             "ray_actor_options": {"num_cpus": _REPLICA_CPUS},
+            "graceful_shutdown_timeout_s": DRAIN_S,
             "logging_config": {"encoding": "JSON"},
         },
         callback_config={"callback_class": WeightsAreLocal},

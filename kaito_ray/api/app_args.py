@@ -23,6 +23,10 @@ MOUNT_ROOT: Final = "KAITO_RAY_MOUNT_ROOT"
 """Environment variable: the directory that stands for `/` where a container is a mere process of a laptop."""
 
 
+DRAIN_S: Final = 15 * 60
+"""How long a replica that is to go, and a proxy that is replaced, may take to finish the answers that they have begun."""
+
+
 class ModelSource(ApiModel):
     """Where weights come from. The first that can be reached is used, in the order local, hub, package."""
 

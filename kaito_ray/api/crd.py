@@ -41,6 +41,8 @@ COLUMNS: Final[tuple[Schema, ...]] = (
         "priority": 1,
     },
     {"name": "TargetNodeCount", "type": "integer", "jsonPath": ".status.targetNodeCount", "priority": 1},
+    {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas.desired", "priority": 1},
+    {"name": "ReadyReplicas", "type": "integer", "jsonPath": ".status.replicas.ready", "priority": 1},
     {"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint", "priority": 1},
     {"name": "Why", "type": "string", "jsonPath": ".status.reason", "priority": 1},
 )

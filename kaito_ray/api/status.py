@@ -86,6 +86,15 @@ class AdapterStatus(ApiModel):
     """Why it is not Ready."""
 
 
+class ReplicaStatus(ApiModel):
+    """Copies of the model, where `inference.autoscaling` says how many there may be."""
+
+    desired: int
+    """Copies that should run now, by load."""
+    ready: int
+    """Copies that answer."""
+
+
 class TuningStatus(ApiModel):
     """Progress of a tuning run."""
 
@@ -132,6 +141,8 @@ class WorkspaceStatus(ApiModel):
     """Base URL; add `/chat` or `/v1`."""
     plan: PlanStatus | None = None
     """The plan in force."""
+    replicas: ReplicaStatus | None = None
+    """Copies of the model, where they are scaled."""
     adapters: tuple[AdapterStatus, ...] = ()
     """Each declared adapter."""
     tuning: TuningStatus | None = None

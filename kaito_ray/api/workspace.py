@@ -149,18 +149,18 @@ class AdapterSpec(ApiModel):
 
 
 class Autoscaling(ApiModel):
-    """How many replicas, by load."""
+    """How many replicas, by load. One replica is the plan once: its machines, with a copy of the model on them."""
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
     """0 scales to zero; requests wait while the first replica starts."""
-    max_replicas: Annotated[int, Field(ge=1)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Upper bound."""
     target_ongoing_requests: Annotated[int, Field(ge=1)] | None = None
-    """Requests in flight per replica to aim for; absent lets the planner choose."""
+    """Requests in flight per copy of the model to aim for; absent lets the planner choose."""
     upscale_delay_seconds: Annotated[int, Field(ge=0)] | None = None
-    """How long load must stay high before a replica is added."""
+    """How long load must stay high before a replica is added; absent means 30."""
     downscale_delay_seconds: Annotated[int, Field(ge=0)] | None = None
-    """How long load must stay low before a replica is removed."""
+    """How long load must stay low before a replica is removed, the last one too; absent means 600."""
 
 
 class Limits(ApiModel):

@@ -15,10 +15,13 @@ from kaito_ray.api import names
 from kaito_ray.controller.deadline import seconds_between
 from kaito_ray.controller.decide import Action, Create, deletion, held, leaving, released
 from kaito_ray.controller.observe import Observed
+from kaito_ray.controller.scaling import target_machines
 from kaito_ray.kube.cluster import NODE_CLAIMS, Manifest
 from kaito_ray.kube.conditions import holds
+from kaito_ray.render.inputs import ServingInputs
 from kaito_ray.render.nodeclaim import nodeclaim
 from kaito_ray.render.nodes import NodeInputs
+from kaito_ray.render.scaling import by_machines
 
 _PAUSE_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 300.0
@@ -30,7 +33,7 @@ def claim_steps(seen: Observed, inputs: NodeInputs, *, now: str) -> tuple[Action
     if inputs.provisioner != "nodeclaim":
         return ()
     alive = [claim for claim in seen.node_claims if not leaving(claim)]
-    missing = machines_needed(seen, inputs.plan.nodes) - len(alive)
+    missing = machines_needed(seen, _planned(seen, inputs)) - len(alive)
     failed = [claim for claim in seen.node_claims if leaving(claim) and held(claim) and not _was_a_node(claim)]
     remembered = failed[: max(missing, 0)]
     steps: list[Action] = []
@@ -53,6 +56,16 @@ def claim_steps(seen: Observed, inputs: NodeInputs, *, now: str) -> tuple[Action
 def machines_needed(seen: Observed, planned: int) -> int:
     """Return how many machines there must be: KubeRay upgrades by a second cluster beside the first."""
     return 2 * planned if holds(seen.ray_service, "UpgradeInProgress") else planned
+
+
+def _planned(seen: Observed, inputs: NodeInputs) -> int:
+    if not isinstance(inputs, ServingInputs):
+        return inputs.plan.nodes
+    now = target_machines(inputs.plan, seen.workspace, seen.replicas)
+    if not by_machines(inputs):
+        return now
+    # Load asks for fewer. It is told first, and given back in the next look, which knows the machines that hold pods.
+    return max(now, seen.workspace.status.target_node_count or 0)
 
 
 def pause_s(seen: Observed, instance_types: int, now: str) -> float | None:

@@ -31,6 +31,7 @@ from kaito_ray.render.inputs import ServingInputs
 from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
+from kaito_ray.render.scaling import by_machines, most_pods
 from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
 
@@ -50,7 +51,7 @@ def desired(inputs: ServingInputs, seen: Observed) -> dict[Child, Manifest]:
         registry(workspace, inputs.pull_secrets),
         service(workspace, seen.ray_cluster),
         network_policy(workspace),
-        disruption_budget(workspace, inputs.plan.nodes),
+        disruption_budget(workspace, most_pods(inputs), at_once=inputs.plan.nodes),
     ]
     if inputs.provisioner == "karpenter":
         made.insert(0, nodepool(inputs))
@@ -196,10 +197,17 @@ def _with_user_config(applied: str, fresh: str) -> str:
     """Return the applied Serve config with the part that changes in place taken from the fresh one."""
     before, now = yaml.safe_load(applied), yaml.safe_load(fresh)
     for old, new in zip(before["applications"], now["applications"], strict=True):
-        old["deployments"] = new["deployments"]
+        if [_without_moment(one) for one in old["deployments"]] != [_without_moment(one) for one in new["deployments"]]:
+            old["deployments"] = new["deployments"]
     if before == yaml.safe_load(applied):
         return applied
     return yaml.safe_dump(before, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _without_moment(deployment: Mapping[str, Any]) -> Manifest:
+    """Return the deployment without the replicas it starts with: as many as run now, which is no reason to write."""
+    scaling = deployment.get("autoscaling_config") or {}
+    return {**deployment, "autoscaling_config": {k: v for k, v in scaling.items() if k != "initial_replicas"}}
 
 
 def _inputs_hash(inputs: ServingInputs) -> str:
@@ -218,6 +226,9 @@ def _inputs_hash(inputs: ServingInputs) -> str:
         "machine": plan_.machine.instance_type,
         "split": [plan_.nodes, plan_.tensor_parallel, plan_.pipeline_parallel, plan_.data_parallel],
     }
+    if inputs.inference.autoscaling is not None:
+        # Of its numbers only what they do to the pods: workers of their own, or less of the one machine's memory for each.
+        said["scaled"] = "machines" if by_machines(inputs) else plan_.memory.kv_cache_bytes
     return names.short_hash(json.dumps(said, sort_keys=True))
 
 

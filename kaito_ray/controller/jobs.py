@@ -6,20 +6,18 @@ KubeRay made for the cluster, so neither the job nor its pod needs any right on 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import aiohttp
 
-from kaito_ray.kube.cluster import SECRETS, Cluster, Manifest
+from kaito_ray.controller.ray_token import ray_token
+from kaito_ray.kube.cluster import Cluster, Manifest
 
 log = logging.getLogger(__name__)
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
-_TOKEN_KEY: Final = "auth_token"  # noqa: S105 - the name of a key
 
 
 class Jobs(Protocol):
@@ -51,9 +49,5 @@ async def job_log(cluster: Cluster, jobs: Jobs, ray_job: Manifest) -> tuple[str,
     dashboard, job, ray_cluster = (status.get(key) for key in ("dashboardURL", "jobId", "rayClusterName"))
     if not (dashboard and job and ray_cluster):
         return None
-    secret = await cluster.get(SECRETS, ray_cluster, ray_job["metadata"]["namespace"])
-    try:
-        token = base64.b64decode(((secret or {}).get("data") or {})[_TOKEN_KEY]).decode()
-    except (KeyError, binascii.Error, UnicodeDecodeError):
-        return None
-    return await jobs.log(dashboard, job, token)
+    token = await ray_token(cluster, ray_cluster, ray_job["metadata"]["namespace"])
+    return await jobs.log(dashboard, job, token) if token else None

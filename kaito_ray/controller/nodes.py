@@ -70,8 +70,11 @@ def machines_condition(seen: Observed, needed: int, instance_types: Sequence[str
     return claim_condition(seen.node_claims, needed, failure=failure, before=before)
 
 
-def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan | Machines, used: Sequence[str]) -> Condition:
-    """Return `NodesReady`; `used` are the nodes that count."""
+def nodes_condition(
+    seen: Observed, plan: ServingPlan | TuningPlan | Machines, used: Sequence[str], *, needed: int | None = None
+) -> Condition:
+    """Return `NodesReady`; `used` are the nodes that count, `needed` how many must be ready, by default the plan's."""
+    needed = plan.nodes if needed is None else needed
     nodes = [node for node in seen.nodes if node["metadata"]["name"] in used]
     ready = [node for node in nodes if is_ready(node)]
     warning = "".join(
@@ -80,12 +83,12 @@ def nodes_condition(seen: Observed, plan: ServingPlan | TuningPlan | Machines, u
         for pressure in _PRESSURES
         if holds(node, pressure)
     )
-    if len(ready) < plan.nodes:
-        message = f"{len(ready)} of {plan.nodes} nodes are ready{warning}"
+    if len(ready) < needed:
+        message = f"{len(ready)} of {needed} nodes are ready{warning}"
         return _condition(c.NODES_READY, False, c.NODE_NOT_READY_REASON, message)
     if plan.machine.device == "cuda":
         without = [n["metadata"]["name"] for n in ready if not _gpus(n)]
-        if without:
+        if len(ready) - len(without) < needed:
             message = f"{', '.join(without)} reports no nvidia.com/gpu; is NVIDIA's device plugin installed?"
             return _condition(c.NODES_READY, False, "NodePluginsNotReady", message)
     return _condition(c.NODES_READY, True, c.NODES_READY_REASON, f"{len(ready)} nodes are ready{warning}")

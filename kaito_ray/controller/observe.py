@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api import names
-from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.deployment_state import DeploymentState
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
@@ -19,6 +19,7 @@ from kaito_ray.controller.models import Models
 from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
+from kaito_ray.controller.scaling import asleep, counted
 from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
@@ -68,6 +69,8 @@ class Observed:
     """The Secret of `inference.apiKeysSecret`, if it is named and exists."""
     adapters: tuple[AdapterStatus, ...] | None = None
     """What the replica says of its adapters; None where it was not asked or did not answer."""
+    replicas: ReplicaStatus | None = None
+    """How many copies of the model there are, where they are scaled: as Ray says now, or said last."""
     tuned: Tuned = field(default_factory=dict)
     """Tuning Workspaces that adapters come from, those of them that exist; in `workspace` they are resolved."""
     job_log: tuple[str, ...] | None = None
@@ -182,6 +185,8 @@ async def observe(
     config = work.config if work else None
     keys = spec.api_keys_secret if spec else None
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
+    counts = None if leaving else await counted(cluster, replicas, workspace, service)
+    ask = spec is not None and bool(spec.adapters) and not leaving and not asleep(counts)
     pods: list[Manifest] = []
     warnings: list[Manifest] = []
     if leaving or not _all_well(workspace, children) or _spare(made, workspace, settings):
@@ -197,7 +202,8 @@ async def observe(
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
         api_keys=await cluster.get(SECRETS, keys, meta.namespace) if keys else None,
-        adapters=await _adapters(replicas, workspace, children) if spec and spec.adapters and not leaving else None,
+        adapters=await _adapters(replicas, workspace, children) if ask else None,
+        replicas=counts,
         tuned=tuned,
         job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
         node_claims=tuple(made),

@@ -90,6 +90,8 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
             provisioner=settings.provisioner,
             node_class=settings.node_class,
             instance_types=alike if _lists(workspace) else alike[:1],
+            copies_now=seen.replicas.desired if seen.replicas else 0,
+            redis=settings.redis,
             regional=settings.provider == "azure",
         ),
         offer=offered,

@@ -29,6 +29,7 @@ class Progress:
 
 
 DEPLOY_FAILED: Final = "DeployFailed"
+UNHEALTHY: Final = "ReplicaUnhealthy"
 _POD_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "ImagePullBackOff": ("ImagePullError", "the worker image cannot be pulled"),
     "ErrImagePull": ("ImagePullError", "the worker image cannot be pulled"),
@@ -100,7 +101,7 @@ def _failure(state: str, application: Mapping[str, Any]) -> Progress:
         return Progress(False, cause.reason, cause.message)
     said = shortened(words)
     if state == "UNHEALTHY":
-        return Progress(False, "ReplicaUnhealthy", f"the replica does not answer and is restarted: {said}")
+        return Progress(False, UNHEALTHY, f"the replica does not answer and is restarted: {said}")
     return Progress(
         False, DEPLOY_FAILED, f"Ray Serve could not start the model: {said}; correct the Workspace, or see its logs"
     )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.controller import announce, template_run, tuning_run
+from kaito_ray.controller import announce, scaling, template_run, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
 from kaito_ray.controller.claims import claim_steps, pause_s
@@ -109,6 +109,8 @@ async def reconcile(
     if status.state == "Ready" and workspace.status.state == "Pending":
         READY_AFTER.observe(seconds_between(workspace.metadata.creation_timestamp, now))
     again_s = LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
+    if scaling.autoscaling(workspace) is not None:
+        again_s = min(again_s, scaling.LOOK_AGAIN_S)
     pause = pause_s(seen, len(planned.inputs.instance_types), now) or again_s
     return min(again_s, pause, deadline_s(status, seen, planned.plan, settings, now=now))
 

@@ -7,8 +7,9 @@ from typing import Final, Protocol
 
 import aiohttp
 
+from kaito_ray.api import names
 from kaito_ray.api.base import ApiModel
-from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStatus
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,15 @@ class Replicas(Protocol):
         `key` is an API key that it accepts, where it asks for one.
         """
 
+    async def counted(self, dashboard: str, token: str) -> ReplicaStatus | None:
+        """Return how many copies of the model there are, as Ray Serve says; None where it does not answer.
+
+        `dashboard` is the `host:port` of Ray's dashboard, `token` Ray's.
+        """
+
 
 class HttpReplicas:
-    """The replicas, asked at `/adapters`."""
+    """The replicas, asked at `/adapters`, and counted by Serve's REST API."""
 
     async def adapters(self, endpoint: str | None, key: bytes | None = None) -> tuple[AdapterStatus, ...] | None:
         """As `Replicas.adapters`."""
@@ -42,6 +49,20 @@ class HttpReplicas:
                 return _Told.from_wire(await answer.json()).adapters
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("replica did not say how its adapters are", extra={"endpoint": endpoint, "error": str(error)})
+            return None
+
+    async def counted(self, dashboard: str, token: str) -> ReplicaStatus | None:
+        """As `Replicas.counted`."""
+        url, headers = f"http://{dashboard}/api/serve/applications/", {"x-ray-authorization": f"Bearer {token}"}
+        try:
+            async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(url, headers=headers) as answer:
+                answer.raise_for_status()
+                application = (await answer.json())["applications"][names.APPLICATION]
+            deployment = application["deployments"][names.DEPLOYMENT]
+            running = sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
+            return ReplicaStatus(desired=deployment["target_num_replicas"], ready=running)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
+            log.info("Ray Serve did not say how many replicas it has", extra={"ray": dashboard, "error": str(error)})
             return None
 
 

@@ -13,6 +13,7 @@ from kaito_ray.controller.diagnosis import diagnosed
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.pod_cause import HEAD_POD_LOST
 from kaito_ray.controller.progress import Progress, progress
+from kaito_ray.controller.scaling import with_replicas
 from kaito_ray.controller.settings import Settings
 from kaito_ray.estimator.plan import ServingPlan
 
@@ -36,7 +37,8 @@ def rollout(seen: Observed, plan: ServingPlan, settings: Settings, *, now: str) 
     allowed = allowed_s(plan, settings.rollout_deadline_s)
     # A loss stays the reason for as long as it lasts, not only in the first look after it.
     lost = was_ready or (before is not None and before.reason == HEAD_POD_LOST)
-    found = diagnosed(progress(seen.ray_service, was_ready=was_ready), seen, was_ready=lost)
+    said = with_replicas(progress(seen.ray_service, was_ready=was_ready), seen.replicas, seen.workspace)
+    found = diagnosed(said, seen, was_ready=lost)
     left = None if found.ready else left_s(started(seen.workspace.status), allowed, now)
     upgrade = None
     if found.ready and (since := upgrade_started(seen.ray_service)) is not None:

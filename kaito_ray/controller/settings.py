@@ -14,7 +14,7 @@ from kaito_ray import __version__
 from kaito_ray.catalog.prices import read_prices
 from kaito_ray.errors import UserError
 from kaito_ray.estimator.options import CUDA_12, CUDA_13, EngineImage
-from kaito_ray.render.inputs import NodeClassRef, Provisioner
+from kaito_ray.render.inputs import NodeClassRef, Provisioner, Redis
 from kaito_ray.weights.facts import HUB
 
 Provider = Literal["local", "azure", "aws"]
@@ -57,6 +57,8 @@ class Settings:
     """What becomes of a retired instance type."""
     data_allow: tuple[str, ...] = ()
     """Hosts and networks that tuning may fetch data from though they are private."""
+    redis: Redis | None = None
+    """Where the heads of Workspaces that are scaled on GPUs keep Ray's state."""
     rollout_deadline_s: int | None = None
     """How long a rollout may take before it is called stuck; None: by the size of the weights."""
     workers: int = 4
@@ -118,6 +120,8 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add(
         "data-allow", None, "comma-separated hosts or networks that training data may come from though they are private"
     )
+    add("redis-address", None, "host:port or URL of a Redis for Ray's state, so that replicas outlive the Ray head")
+    add("redis-secret", None, "Secret with its password in each Workspace's namespace: name, or name/key")
     add("rollout-deadline", 0, "seconds after which a rollout is called stuck; 0: by the size of the weights")
     add("workers", defaults.workers, "Workspaces reconciled at the same time")
     add(
@@ -149,6 +153,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         prices=prices,
         retired=given.retired,
         data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
+        redis=_redis(given.redis_address, given.redis_secret),
         rollout_deadline_s=int(given.rollout_deadline) or None,
         workers=int(given.workers),
         identity=given.identity,
@@ -158,3 +163,8 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         health_port=int(given.health_port),
         webhook_service=given.webhook_service or None,
     )
+
+
+def _redis(address: str, secret: str) -> Redis | None:
+    name, _, key = secret.partition("/")
+    return Redis(address, name or None, key or Redis.key) if address else None

@@ -14,6 +14,7 @@ from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.planning import Planned
 from kaito_ray.controller.progress import Progress, progress
 from kaito_ray.controller.rollout import UPGRADING, Rollout
+from kaito_ray.controller.scaling import missing, needed_machines, target_machines
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.template_progress import serving_of
 from kaito_ray.errors import UserError
@@ -26,9 +27,10 @@ def serving_status(
     provisioned = settings.provisions
     used = used_nodes(seen, provisioned)
     adapters = adapter_statuses(seen)
-    nodes = [nodes_condition(seen, planned.plan, used)]
+    needed = needed_machines(planned.plan, seen.workspace)
+    nodes = [nodes_condition(seen, planned.plan, used, needed=needed)]
     if provisioned:
-        nodes.insert(0, machines_condition(seen, planned.plan.nodes, planned.inputs.instance_types))
+        nodes.insert(0, machines_condition(seen, needed, planned.inputs.instance_types))
     upgrade = judged.upgrade and replace(judged.upgrade, message=_second(judged.upgrade.message))
     found = status_of(
         seen,
@@ -37,13 +39,16 @@ def serving_status(
         serving=judged.serving,
         upgrade=upgrade,
         used=used,
-        needed=planned.plan.nodes,
+        needed=target_machines(planned.plan, seen.workspace, seen.replicas),
         now=now,
     )
     return found.model_copy(
         update={
-            "reason": _beside(judged, adapters) if found.state == "Ready" else found.reason,
+            "reason": _beside(judged, adapters, _missing(seen, planned, settings))
+            if found.state == "Ready"
+            else found.reason,
             "plan": planned.plan.to_status(),
+            "replicas": seen.replicas,
             "adapters": adapters,
         }
     )
@@ -170,12 +175,24 @@ def endpoint(seen: Observed, settings: Settings) -> str | None:
     return f"http://{meta.name}.{meta.namespace}.svc"
 
 
-def _beside(judged: Rollout, adapters: Sequence[AdapterStatus]) -> str | None:
-    """Return what is wrong though the model answers: an upgrade that is stuck, or an adapter that is not served."""
+def _missing(seen: Observed, planned: Planned, settings: Settings) -> str | None:
+    """Return what to say of replicas that load asks for and that do not answer yet, with what keeps their machines."""
+    words = missing(seen.replicas, seen.workspace)
+    wanted = target_machines(planned.plan, seen.workspace, seen.replicas)
+    if words is None or settings.provisioner != "karpenter":
+        return words
+    coming = machines_condition(seen, wanted, planned.inputs.instance_types)
+    return words if coming.status == "True" else f"{words}: {coming.message}"
+
+
+def _beside(judged: Rollout, adapters: Sequence[AdapterStatus], missing_replicas: str | None) -> str | None:
+    """Return what is wrong though the model answers: a stuck upgrade, an adapter that is not served, few replicas."""
     if judged.upgrade is not None and judged.upgrade.reason != UPGRADING:
         return column(f"serving, but the upgrade fails: {judged.upgrade.message}")
     failed = next((adapter for adapter in adapters if adapter.state == "Failed"), None)
-    return column(f"serving, but not adapter {failed.name}: {failed.message}") if failed else None
+    if failed is not None:
+        return column(f"serving, but not adapter {failed.name}: {failed.message}")
+    return column(missing_replicas) if missing_replicas else None
 
 
 def _second(message: str) -> str:

@@ -11,13 +11,7 @@ from kaito_ray.errors import NotYetSupported
 _Asks = Callable[[Workspace], bool]
 
 
-def _scales(workspace: Workspace) -> bool:
-    scaling = workspace.inference.autoscaling if workspace.inference else None
-    return scaling is not None and (scaling.min_replicas, scaling.max_replicas) != (1, 1)
-
-
 ENTRIES: Final[tuple[tuple[str, _Asks, str], ...]] = (
-    ("inference.autoscaling", _scales, "set minReplicas and maxReplicas to 1, or remove it"),
     ("resource.partition", lambda w: w.resource.partition is not None, "remove it; whole GPUs are used"),
 )
 """Field, whether a Workspace asks for it, and what to do."""

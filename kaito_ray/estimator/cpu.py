@@ -59,10 +59,10 @@ def plan_on_cpu(preset: ModelPreset, machine: Machine, options: ServingOptions, 
         return sequence_bytes(preset.shape, tokens, layout)
 
     floor = options.context_length_tokens or min(preset.max_model_len, FLOOR_CONTEXT_TOKENS)
-    left = machine.memory_bytes // options.replicas - weights - beside
-    room = options.kv_cache_bytes or max(
-        min(overhead.CPU_KV_LIMIT_BYTES, int(left * overhead.CPU_KV_SHARE)), sequence(floor)
-    )
+    left = machine.memory_bytes // (options.replicas or 1) - weights - beside
+    # A replica that may get company is modest from the first day, so that one more of them changes nothing for it.
+    most = overhead.CPU_KV_LIMIT_BYTES if options.replicas is None else overhead.CPU_KV_SHARED_LIMIT_BYTES
+    room = options.kv_cache_bytes or max(min(most, int(left * overhead.CPU_KV_SHARE)), sequence(floor))
     if not preset.shape.groups:
         room = 0
     if not sequence(floor) <= room <= left:
@@ -112,12 +112,13 @@ def _room_why(options: ServingOptions, room: int, least: int) -> str:
         return "as asked"
     if room == least:
         return "one sequence of the context"
-    return "a quarter of the memory that is left, at most 4 GiB"
+    most = "0.5 GiB, for replicas share the machine" if options.replicas else "4 GiB"
+    return f"a quarter of the memory that is left, at most {most}"
 
 
 def _too_small(preset: ModelPreset, machine: Machine, options: ServingOptions, need: int, tokens: int) -> str:
     have = machine.memory_bytes or 0
-    shared = f", shared by {options.replicas} replicas" if options.replicas > 1 else ""
+    shared = f", shared by {options.replicas} replicas" if (options.replicas or 1) > 1 else ""
     return (
         f"{preset.name} needs {why.gib(need)} of memory at {tokens} tokens; {machine.instance_type} has "
         f"{why.gib(have)}{shared}; use a smaller model, a shorter context or a machine with more memory"

@@ -49,8 +49,8 @@ class ServingOptions:
     """LoRA adapters that must be resident at once."""
     max_lora_rank: int = 64
     """Highest rank of any adapter."""
-    replicas: int = 1
-    """CPU only: replicas that share the machine."""
+    replicas: int | None = None
+    """CPU only: replicas at most that share the machine; None: one, which never gets company."""
     max_nodes: int | None = None
     """Machines at most: those that exist, where none can be bought."""
     image: EngineImage = CUDA_13

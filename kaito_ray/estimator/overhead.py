@@ -25,6 +25,8 @@ a small model takes."""
 CPU_KV_SHARE: Final = 0.25
 CPU_KV_LIMIT_BYTES: Final = 4 * GIB
 """On a CPU the cache takes a quarter of what is left, and at most 4 GiB: the machine is somebody's laptop."""
+CPU_KV_SHARED_LIMIT_BYTES: Final = GIB // 2
+"""The same for each of several replicas that share the machine."""
 
 
 def gpu_overhead(weights_bytes: int) -> int:

@@ -60,11 +60,14 @@ _OURS: Final = frozenset(
 _HAPROXY = """#!/bin/sh
 # HAProxy, with the configuration that Ray Serve writes narrowed first. Serve binds the metrics and statistics pages to
 # every interface and opens the admin socket to every user of the machine, and has no setting for either.
+# A request whose replica dies is sent again only if HAProxy had all of it before it sent the first byte; so it waits for
+# the body (or for as much as its buffer holds), at most 30 s.
 # -dS turns splicing off: with it, HAProxy 2.8 does not notice that a client has left a connection that served an earlier
 # request, spins on it, and the engine generates to the end (docs/adr/0004).
 for argument in "$@"; do
   if [ "$previous" = "-f" ]; then
-    sed -i -E 's/^( *bind) (\\*|):([0-9]+)/\\1 {loopback}:\\3/; s/^( *stats socket .*) mode 666 /\\1 mode 600 /' "$argument" || exit 1
+    sed -i -E 's/^( *bind) (\\*|):([0-9]+)/\\1 {loopback}:\\3/; s/^( *stats socket .*) mode 666 /\\1 mode 600 /
+      s/^defaults$/&\\n    option http-buffer-request\\n    timeout http-request 30s/' "$argument" || exit 1
   fi
   previous=$argument
 done

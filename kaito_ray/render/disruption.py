@@ -7,6 +7,8 @@ Workspace is in the way, and decides: `kubectl delete pod` moves it, at the pric
 A single pod that is not ready, for it loads or is broken, may always be evicted: nothing is lost with it, and a broken
 model must not keep a node. With several machines that cannot be allowed: KubeRay never calls the pods ready that hold no
 replica of Serve, and yet the model ends with any of them.
+
+Where replicas come and go, the number is that of the most there may be: whatever runs is protected, and no number follows load.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from kaito_ray.render.inputs import Manifest
 from kaito_ray.render.meta import child_meta, pod_labels
 
 
-def disruption_budget(workspace: Workspace, pods: int) -> Manifest:
-    """Return the PodDisruptionBudget for that many pods, one on each machine."""
+def disruption_budget(workspace: Workspace, pods: int, *, at_once: int | None = None) -> Manifest:
+    """Return the PodDisruptionBudget for that many pods, one on each machine, `at_once` of which, or all, are one model."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -27,6 +29,6 @@ def disruption_budget(workspace: Workspace, pods: int) -> Manifest:
             "minAvailable": pods,
             # Not by the name of the Ray cluster, which changes with every upgrade.
             "selector": {"matchLabels": pod_labels(workspace)},
-            "unhealthyPodEvictionPolicy": "AlwaysAllow" if pods == 1 else "IfHealthyBudget",
+            "unhealthyPodEvictionPolicy": "AlwaysAllow" if (at_once or pods) == 1 else "IfHealthyBudget",
         },
     }

@@ -28,6 +28,18 @@ class NodeClassRef:
 
 
 @dataclass(frozen=True)
+class Redis:
+    """Where Ray keeps the state of its head, so that workers outlive it."""
+
+    address: str
+    """`host:port`, or a `redis://` or `rediss://` URL."""
+    secret: str | None = None
+    """Secret in the Workspace's namespace that holds the password."""
+    key: str = "password"
+    """Its key there."""
+
+
+@dataclass(frozen=True)
 class ServingInputs:
     """One serving Workspace with its plan: everything that the manifests depend on."""
 
@@ -49,6 +61,10 @@ class ServingInputs:
     """Of new nodes; absent with `byo`."""
     instance_types: tuple[str, ...] = ()
     """Instance types that the plan holds for, in order of preference."""
+    copies_now: int = 0
+    """Copies of the model that Serve runs now; a second Ray cluster beside the first starts with as many."""
+    redis: Redis | None = None
+    """For the state of Ray's head, where workers can outlive it."""
     regional: bool = False
     """Azure: GPU sizes are often obtainable only without a zone."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kaito_ray.api import names
-from kaito_ray.render.inputs import Manifest
+from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.meta import child_labels
 from kaito_ray.render.nodes import NEVER, NodeInputs, node_class, node_labels, offering, requirement, taints
+from kaito_ray.render.scaling import most_machines
 
 
 def nodepool(inputs: NodeInputs) -> Manifest:
@@ -44,7 +45,11 @@ def nodepool(inputs: NodeInputs) -> Manifest:
                 "consolidateAfter": "10m",
                 "budgets": [{"nodes": "0", "reasons": ["Drifted"]}, {"nodes": "100%", "reasons": ["Empty"]}],
             },
-            # KubeRay upgrades by a second cluster beside the first, so twice the plan must be allowed, and no more.
-            "limits": {"nodes": str(2 * inputs.plan.nodes)},
+            # KubeRay upgrades by a second cluster beside the first, so twice what it may need must be allowed, and no more.
+            "limits": {"nodes": str(2 * _machines(inputs))},
         },
     }
+
+
+def _machines(inputs: NodeInputs) -> int:
+    return most_machines(inputs) if isinstance(inputs, ServingInputs) else inputs.plan.nodes

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from kaito_ray.api import names
-from kaito_ray.api.app_args import KEYS_MOUNT, REGISTRY_MOUNT
+from kaito_ray.api.app_args import DRAIN_S, KEYS_MOUNT, REGISTRY_MOUNT
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.estimator.plan import ServingPlan
-from kaito_ray.render import adapters, secrets
+from kaito_ray.render import adapters, elastic, secrets
 from kaito_ray.render.inputs import RAY_VERSION, Manifest, ServingInputs
 from kaito_ray.render.meta import child_meta
 from kaito_ray.render.raypod import (
@@ -27,9 +26,28 @@ from kaito_ray.render.raypod import (
     ray_cpus,
     requested_cpus,
 )
+from kaito_ray.render.scaling import by_machines
 from kaito_ray.render.serve_config import serve_config
 
 PORTS: Final = (*RAY_PORTS, ("serve", names.SERVE_PORT))
+PROXY: Final = {
+    # Both are needed for HAProxy to reach the replica in one hop.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+    # With every replica that comes or goes HAProxy is started anew, and the old process is killed with the answers that
+    # it still carries, by default after 2 minutes.
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(DRAIN_S),
+    # A replica that is to go stays reachable until every HAProxy knows: 30 s by default, for load balancers outside.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "10",
+    # A request whose replica dies before the first byte goes elsewhere: by default only one that was not sent. HAProxy sends
+    # again what its buffer holds, so longer requests are not. The second retry is for a lone replica: the first finds its
+    # port closed, which marks it as down, and the next waits in Serve's own proxy for the replica that follows.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "2",
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 2**10),
+}
+"""Environment of Serve's HAProxy: no answer is lost when replicas come, go or die."""
 _GPU_MEMORY_SHARE: Final = 0.75
 """Of a GPU machine's nominal memory: Karpenter, the kubelet and DaemonSets keep up to a tenth of it."""
 _MEMORY_LIMIT_SHARE: Final = 0.9
@@ -47,10 +65,20 @@ def rayservice(inputs: ServingInputs) -> Manifest:
             "rayClusterConfig": {
                 "rayVersion": RAY_VERSION,
                 "authOptions": {"mode": "token"},
-                "headGroupSpec": _head_group(inputs),
-                "workerGroupSpecs": _worker_groups(inputs),
+                **_groups(inputs),
             },
         },
+    }
+
+
+def _groups(inputs: ServingInputs) -> Manifest:
+    if not by_machines(inputs):
+        return {"headGroupSpec": _head_group(inputs), "workerGroupSpecs": _worker_groups(inputs)}
+    return {
+        **elastic.autoscaler(),
+        **elastic.fault_tolerance(inputs.redis),
+        "headGroupSpec": elastic.head_group(inputs, _pod(inputs)),
+        "workerGroupSpecs": [elastic.worker_group(inputs, _pod(inputs))],
     }
 
 
@@ -68,7 +96,7 @@ def _worker_groups(inputs: ServingInputs) -> list[Manifest]:
     if others == 0:
         return []
     group: Manifest = {
-        "groupName": "gpu",
+        "groupName": elastic.GROUP,
         "replicas": 1,
         "minReplicas": 1,
         "maxReplicas": 1,
@@ -93,13 +121,11 @@ def _container(inputs: ServingInputs) -> Manifest:
         inputs.image,
         ports=PORTS,
         env=[
-            # Both are needed for HAProxy to reach the replica in one hop.
-            {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
-            {"name": "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "value": "1"},
+            *({"name": name, "value": value} for name, value in PROXY.items()),
             *_retry(inputs.workspace),
             *hub_access(inputs.workspace, inputs.hub_endpoint),
         ],
-        resources=_resources(inputs.plan),
+        resources=_resources(inputs),
         mounts=[
             {"name": "cache", "mountPath": CACHE_MOUNT},
             {"name": "keys", "mountPath": KEYS_MOUNT, "readOnly": True},
@@ -115,8 +141,9 @@ def _retry(workspace: Workspace) -> list[Manifest]:
     return [{"name": "KAITO_RAY_RETRY", "value": asked}] if asked else []
 
 
-def _resources(plan: ServingPlan) -> Manifest:
+def _resources(inputs: ServingInputs) -> Manifest:
     """Requests that one machine can meet beside its own daemons, and limits; one pod takes one machine's GPUs."""
+    plan, scaling = inputs.plan, inputs.inference.autoscaling
     machine, memory = plan.machine, plan.memory
     requests: dict[str, str] = {"ephemeral-storage": mebibytes(plan.preset.weights_bytes * 1.2 + 10 * 2**30)}
     limits: dict[str, str] = {}
@@ -129,6 +156,6 @@ def _resources(plan: ServingPlan) -> Manifest:
             limits["memory"] = requests["memory"] = mebibytes(machine.memory_bytes * _GPU_MEMORY_SHARE)
     elif machine.memory_bytes:
         needed = memory.weights_bytes + memory.kv_cache_bytes + memory.overhead_bytes
-        requests["memory"] = mebibytes(needed * plan.data_parallel)
+        requests["memory"] = mebibytes(needed * (scaling.max_replicas if scaling else 1))
         limits["memory"] = mebibytes(machine.memory_bytes * _MEMORY_LIMIT_SHARE)
     return {"requests": dict(sorted(requests.items())), "limits": dict(sorted(limits.items()))}

@@ -13,12 +13,15 @@ from kaito_ray.api.app_args import IMPORT_PATH, AppArgs, ModelSource, UserConfig
 from kaito_ray.api.workspace import InferenceSpec, PresetSpec
 from kaito_ray.render.adapters import user_adapters
 from kaito_ray.render.inputs import Manifest, ServingInputs
+from kaito_ray.render.scaling import autoscaling_config
 from kaito_ray.render.vllm_args import engine_args
 
 
 def serve_config(inputs: ServingInputs) -> str:
     """Return the text of `serveConfigV2`."""
-    deployment = {"name": names.DEPLOYMENT, "user_config": user_config(inputs.inference).to_wire()}
+    deployment: Manifest = {"name": names.DEPLOYMENT, "user_config": user_config(inputs.inference).to_wire()}
+    if (scaling := autoscaling_config(inputs)) is not None:
+        deployment["autoscaling_config"] = scaling
     application: Manifest = {
         "name": names.APPLICATION,
         "route_prefix": "/",

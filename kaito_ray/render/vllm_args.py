@@ -28,7 +28,7 @@ def serving_options(preset: ModelPreset, spec: InferenceSpec, config: InferenceC
         pipeline_parallel=wishes.get("pipeline_parallel_size"),
         adapters=adapters.slots(preset, spec),
         max_lora_rank=wishes.get("max_lora_rank", adapters.DEFAULT_RANK),
-        replicas=spec.autoscaling.max_replicas if spec.autoscaling else defaults.replicas,
+        replicas=spec.autoscaling.max_replicas if spec.autoscaling else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStatus
 
 
 @dataclass
@@ -12,6 +12,8 @@ class FakeReplicas:
     """See `controller.replicas.Replicas`; `told` maps endpoints to what the replica behind each says."""
 
     told: dict[str, tuple[AdapterStatus, ...]] = field(default_factory=dict)
+    counts: ReplicaStatus | None = None
+    """What Ray Serve says of their number."""
     keys: list[bytes | None] = field(default_factory=list)
     """The keys that they were asked with."""
 
@@ -19,3 +21,7 @@ class FakeReplicas:
         """As `Replicas.adapters`."""
         self.keys.append(key)
         return self.told.get(endpoint or "")
+
+    async def counted(self, dashboard: str, token: str) -> ReplicaStatus | None:  # noqa: ARG002 - the protocol's
+        """As `Replicas.counted`."""
+        return self.counts

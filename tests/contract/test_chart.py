@@ -25,6 +25,10 @@ CASES: dict[str, Manifest] = {
     "monitoring": {**EVERYWHERE, "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "prom"}}}},
     "own-nodes": {**EVERYWHERE, "provider": "aws", "provisioner": "byo", "devicePlugin": {"mode": "disabled"}},
     "gpu-provisioner": {**EVERYWHERE, "provisioner": "nodeclaim"},
+    "with-redis": {
+        **EVERYWHERE,
+        "gcsFaultTolerance": {"redisAddress": "redis.ray:6379", "passwordSecret": {"name": "redis", "key": "pass"}},
+    },
     "beside-kaito": {**EVERYWHERE, "apiGroup": "ray.kaito.sh", "dataAllow": ["data.internal", "10.0.0.0/8"]},
     "policies": {**EVERYWHERE, "policies": POLICIES},
 }
@@ -87,6 +91,7 @@ def test_the_operator_understands_what_it_is_told(case: str) -> None:
     settings = from_arguments(container["args"], {})
     assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
     assert settings.data_allow == tuple(values.get("dataAllow", ()))
+    assert (settings.redis is None) == ("gcsFaultTolerance" not in values)
     assert (settings.provider, settings.provisioner) == (
         values.get("provider", "azure"),
         values.get("provisioner", "karpenter"),

@@ -52,7 +52,7 @@ def test_default_columns_are_those_of_the_quick_start(stored: dict[str, Any]) ->
 
 def test_every_schema_is_structural(stored: dict[str, Any]) -> None:
     allowed = {
-        *("type", "description", "enum", "format", "minimum", "maxItems", "default", "items", "properties"),
+        *("type", "description", "enum", "format", "minimum", "maximum", "maxItems", "default", "items", "properties"),
         *("additionalProperties", "required", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations"),
     }
     for path, schema in schemas(stored["schema"]["openAPIV3Schema"]):

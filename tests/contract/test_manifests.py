@@ -20,11 +20,12 @@ from kaito_ray.api.app_args import AppArgs, UserConfig
 from kaito_ray.controller.settings import GPU_PROVISIONER_CLASS, NODE_CLASSES
 from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.inference_config import parse
-from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.inputs import Redis, ServingInputs
 from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodeclaim import nodeclaim
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
+from kaito_ray.render.scaling import most_pods
 from kaito_ray.render.secrets import keys, registry
 from kaito_ray.render.service import service
 from kaito_ray.render.template import deployment, template_service
@@ -64,6 +65,12 @@ CASES = {
     ),
     "two-gpus": inputs(GPU_WORKSPACE, gpu_plan(), config=parse(CONFIG)),
     "two-machines": inputs(GPU_WORKSPACE, gpu_plan(nodes=2, pipeline_parallel=2), regional=True),
+    "scaled": inputs(
+        merged(GPU_WORKSPACE, {"inference": {"autoscaling": {"minReplicas": 0, "maxReplicas": 3}}}),
+        gpu_plan(),
+        redis=Redis("redis.ray.svc:6379", secret="redis"),
+    ),
+    "scaled-laptop": inputs(workspace(metadata={"uid": "uid-4"}, inference={"autoscaling": {"maxReplicas": 2}})),
 }
 each_case = pytest.mark.parametrize("case", CASES)
 
@@ -76,7 +83,7 @@ def manifests(made: ServingInputs) -> list[dict[str, Any]]:
         registry(wanted, made.pull_secrets),
         service(wanted),
         network_policy(wanted),
-        disruption_budget(wanted, made.plan.nodes),
+        disruption_budget(wanted, most_pods(made), at_once=made.plan.nodes),
         rayservice(made),
     ]
 

@@ -31,6 +31,10 @@ EDITS: dict[str, Manifest] = {
         "inference": {"preset": {"presetOptions": {"modelAccessSecret": "token"}}}
     },
     "inference.config": {"inference": {"config": "mine"}},
+    "inference.autoscaling": {"inference": {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}},
+    "inference.autoscaling.minReplicas": {"inference": {"autoscaling": {"minReplicas": 0}}},
+    "inference.autoscaling.maxReplicas": {"inference": {"autoscaling": {"maxReplicas": 3}}},
+    "inference.autoscaling.targetOngoingRequests": {"inference": {"autoscaling": {"targetOngoingRequests": 9}}},
     "inference.adapters": {"inference": {"adapters": [adapter()]}},
     "inference.adapters[].strength": {"inference": {"adapters": [adapter(strength="0.5")]}},
     "tuning": {"tuning": {"preset": {"name": "smollm2-135m-instruct"}}, "inference": None},
@@ -39,6 +43,9 @@ EDITS: dict[str, Manifest] = {
     "annotation ray.kaito.sh/worker-image": {"metadata": {"annotations": {"ray.kaito.sh/worker-image": "w:2"}}},
 }
 """Field -> an edit of the smallest serving Workspace."""
+SCALED = workspace(inference={"autoscaling": {"maxReplicas": 2}})
+BASES = {f"inference.autoscaling.{field}": SCALED for field in ("minReplicas", "maxReplicas", "targetOngoingRequests")}
+"""Field -> the Workspace that is edited, where the smallest has not got the field."""
 
 
 def own_pod(image: str) -> Manifest:
@@ -54,15 +61,15 @@ def rows() -> dict[str, str]:
     return {field.strip("`"): outcome for field, outcome in cells}
 
 
-async def outcome(edit: Manifest) -> str:
+async def outcome(edit: Manifest, base: Manifest, machine: Manifest, settings: Settings) -> str:
     """Serve, edit, and tell what came of it."""
     cluster = FakeCluster()
-    await cluster.create(NODES, node())
+    await cluster.create(NODES, machine)
     data = {"inference_config.yaml": "vllm:\n  max-model-len: 1024\n"}
     await cluster.create(CONFIG_MAPS, {"metadata": {"name": "mine", "namespace": "default"}, "data": data})
     await cluster.create(SECRETS, {"metadata": {"name": "token", "namespace": "default"}, "data": {"HF_TOKEN": "eA=="}})
-    await cluster.create(WORKSPACES, workspace())
-    await looked_at(cluster)
+    await cluster.create(WORKSPACES, base)
+    await looked_at(cluster, settings)
     served = await cluster.get(RAY_SERVICES, "smol", "default")
     old = await cluster.get(WORKSPACES, "smol", "default")
     assert served is not None and old is not None
@@ -72,7 +79,7 @@ async def outcome(edit: Manifest) -> str:
         return REFUSED
     await cluster.replace(WORKSPACES, new)
     first = len(cluster.writes)
-    await looked_at(cluster)
+    await looked_at(cluster, settings)
     now = await cluster.get(RAY_SERVICES, "smol", "default")
     assert now is not None
     args = [_without_user_config(one) for one in (served, now)]
@@ -82,8 +89,8 @@ async def outcome(edit: Manifest) -> str:
     return IN_PLACE if spec_written else NOTHING
 
 
-async def looked_at(cluster: FakeCluster) -> None:
-    await reconcile(cluster, FakeReplicas(), Key("default", "smol"), SETTINGS)
+async def looked_at(cluster: FakeCluster, settings: Settings) -> None:
+    await reconcile(cluster, FakeReplicas(), Key("default", "smol"), settings)
 
 
 def _without_user_config(service: Manifest) -> Any:
@@ -93,7 +100,15 @@ def _without_user_config(service: Manifest) -> Any:
 
 @pytest.mark.parametrize("field", EDITS)
 async def test_an_edit_does_what_the_page_says(field: str) -> None:
-    assert await outcome(EDITS[field]) == rows()[field]
+    base = BASES.get(field, workspace())
+    assert await outcome(EDITS[field], base, node(), SETTINGS) == rows()[field]
+
+
+@pytest.mark.parametrize("field", BASES)
+async def test_on_gpus_replicas_come_and_go_in_place_too(field: str) -> None:
+    mine = node(gpus=1, metadata={"labels": {"apps": "smol"}})
+    settings = Settings(provider="azure", provisioner="byo", worker_image=SETTINGS.worker_image)
+    assert await outcome(EDITS[field], SCALED, mine, settings) == IN_PLACE
 
 
 async def test_a_pod_of_ones_own_is_rolled_out() -> None:

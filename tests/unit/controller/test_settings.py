@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kaito_ray.controller.settings import Settings, from_arguments
+from kaito_ray.render.inputs import Redis
 
 
 def test_flags_win_over_variables_and_variables_over_defaults() -> None:
@@ -26,6 +27,19 @@ def test_an_unknown_provider_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         from_arguments(["--provider", "gcp"], {})
     assert "gcp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "redis"),
+    [
+        ([], None),
+        (["--redis-address", "redis:6379"], Redis("redis:6379")),
+        (["--redis-address", "redis:6379", "--redis-secret", "mine"], Redis("redis:6379", "mine", "password")),
+        (["--redis-address", "redis:6379", "--redis-secret", "mine/key"], Redis("redis:6379", "mine", "key")),
+    ],
+)
+def test_a_redis_has_an_address_and_perhaps_a_password(flags: list[str], redis: Redis | None) -> None:
+    assert from_arguments(flags, {}).redis == redis
 
 
 def test_nodes_of_ones_own_need_no_node_class() -> None:

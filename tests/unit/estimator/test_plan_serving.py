@@ -319,6 +319,11 @@ def test_replicas_share_a_cpu_host() -> None:
     assert 2 * (two.memory.kv_cache_bytes + two.memory.weights_bytes + two.memory.overhead_bytes) <= 8 * GIB
 
 
+def test_one_more_replica_changes_nothing_for_the_others_while_memory_lasts() -> None:
+    plans = [plan_serving(find("smollm2-135m-instruct"), LAPTOP, ServingOptions(replicas=n)) for n in (1, 2, 4)]
+    assert len({plan.memory.kv_cache_bytes for plan in plans}) == 1
+
+
 def test_too_large_for_a_cpu_says_what_it_needs() -> None:
     with pytest.raises(
         DoesNotFit, match=r"llama-3.3-70b-instruct needs 134\..* GiB of memory at 2048 tokens; local has"
