@@ -179,7 +179,7 @@ def _missing(seen: Observed, planned: Planned, settings: Settings) -> str | None
     """Return what to say of replicas that load asks for and that do not answer yet, with what keeps their machines."""
     words = missing(seen.replicas, seen.workspace)
     wanted = target_machines(planned.plan, seen.workspace, seen.replicas)
-    if words is None or settings.provisioner != "karpenter":
+    if words is None or not settings.provisions:
         return words
     coming = machines_condition(seen, wanted, planned.inputs.instance_types)
     return words if coming.status == "True" else f"{words}: {coming.message}"

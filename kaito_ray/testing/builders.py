@@ -77,6 +77,7 @@ def ready_ray_service_status(cluster: str = "smol-abcde", application: str = "RU
         "conditions": [{"type": "Ready", "status": "True", "reason": "NonZeroServeEndpoints"}],
         "activeServiceStatus": {
             "rayClusterName": cluster,
+            "rayClusterStatus": {"head": {"podIP": "127.0.0.1"}, "endpoints": {"dashboard": "20001"}},
             "applicationStatuses": {"workspace": {"status": application, "message": ""}},
         },
         "pendingServiceStatus": {},

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kaito_ray.api.status import ReplicaStatus
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
@@ -38,6 +39,7 @@ class Stage:
     def __init__(self, *types: str, provider: Any = "azure", **changes: Any) -> None:
         self.cluster = FakeCluster()
         self.settings = Settings(provider=provider, provisioner="nodeclaim")
+        self.replicas = FakeReplicas()
         self.again_s: float | None = None
         self.given = workspace(
             resource={"instanceTypes": list(types or (FIRST,))},
@@ -50,7 +52,7 @@ class Stage:
         return self
 
     async def looked(self, now: str = T0) -> Manifest | None:
-        self.again_s = await reconcile(self.cluster, FakeReplicas(), Key("default", "smol"), self.settings, now=now)
+        self.again_s = await reconcile(self.cluster, self.replicas, Key("default", "smol"), self.settings, now=now)
         return await self.cluster.get(WORKSPACES, "smol", "default")
 
     async def claims(self) -> list[Manifest]:
@@ -93,6 +95,13 @@ class Stage:
         live = await self.cluster.get(RAY_SERVICES, "smol", "default")
         assert live is not None
         await self.cluster.replace_status(RAY_SERVICES, {**live, "status": ready_ray_service_status()})
+        return await self.looked()
+
+    async def scaled_to(self, copies: int) -> Manifest | None:
+        """Let Ray say that so many run, and look until it is told, carried out and let go."""
+        self.replicas.counts = ReplicaStatus(desired=copies, ready=copies)
+        for _ in range(2):
+            await self.looked()
         return await self.looked()
 
 
@@ -262,6 +271,40 @@ async def test_an_upgrade_gets_a_second_set_and_gives_back_the_machines_without_
         await stage.looked()
     (kept,) = await stage.claims()
     assert kept["status"]["nodeName"] == "node-b"
+
+
+async def three_replicas() -> Stage:
+    scaling = {"minReplicas": 0, "maxReplicas": 3}
+    stage = await Stage(inference={"preset": {"name": "phi-4"}, "autoscaling": scaling}).applied()
+    assert await stage.types() == [FIRST]
+    await stage.met()
+    token = {"metadata": {"name": "smol-abcde", "namespace": "default"}, "data": {"auth_token": "dG9rZW4="}}
+    await stage.cluster.create(SECRETS, token)
+    await stage.serving()
+    await stage.scaled_to(3)
+    await stage.met(node_names=("node-a", "node-b", "node-c"))
+    return stage
+
+
+async def test_machines_come_with_the_replicas_that_load_asks_for() -> None:
+    assert await (await three_replicas()).types() == [FIRST] * 3
+
+
+async def test_of_the_machines_that_load_needs_no_more_those_with_pods_stay() -> None:
+    stage = await three_replicas()
+    pod = {"metadata": {"name": "worker", "namespace": "default", "labels": {"kaito.sh/workspace": "smol"}}}
+    await stage.cluster.create(PODS, {**pod, "spec": {"nodeName": "node-b"}})
+    await stage.scaled_to(1)
+    (kept,) = await stage.claims()
+    assert kept["status"]["nodeName"] == "node-b"
+
+
+async def test_scaled_to_zero_every_machine_is_given_back_and_it_is_ready() -> None:
+    stage = await three_replicas()
+    seen = await stage.scaled_to(0)
+    assert await stage.claims() == []
+    assert condition(seen, "InferenceReady")["reason"] == "ScaledToZero"
+    assert condition(seen, "ResourceReady")["status"] == "True"
 
 
 async def test_the_machines_go_with_the_workspace_and_after_its_pods() -> None:

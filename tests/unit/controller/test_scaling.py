@@ -81,15 +81,6 @@ def test_on_a_cpu_all_replicas_share_the_one_machine() -> None:
 SETTINGS = Settings(provider="azure", provisioner="byo", worker_image="registry.example.com/worker:1")
 
 
-def serving() -> Manifest:
-    status = ready_ray_service_status()
-    status["activeServiceStatus"]["rayClusterStatus"] = {
-        "head": {"podIP": "127.0.0.1"},
-        "endpoints": {"dashboard": "20001"},
-    }
-    return status
-
-
 async def told(replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | None) -> tuple[FakeCluster, Any]:
     """Serve a Workspace, let Ray say each of `looks` in turn, and return the cluster and the status at the end."""
     cluster = FakeCluster()
@@ -100,7 +91,7 @@ async def told(replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | 
     await reconcile(cluster, replicas, Key("default", "smol"), SETTINGS)
     service = await cluster.get(RAY_SERVICES, "smol", "default")
     assert service is not None
-    await cluster.replace_status(RAY_SERVICES, {**service, "status": serving()})
+    await cluster.replace_status(RAY_SERVICES, {**service, "status": ready_ray_service_status()})
     for counts in looks:
         replicas.counts = counts
         again_s = await reconcile(cluster, replicas, Key("default", "smol"), SETTINGS)
