@@ -61,9 +61,14 @@ class Scene:
 
     async def install(self, *, vendored: bool = True) -> None:
         """Create our CRD, and those of KubeRay and Karpenter."""
-        found = sorted(Path(crds.__file__).parent.glob("*.json")) if vendored else []
-        for manifest in (crd(), *(json.loads(path.read_text()) for path in found)):
-            await self.cluster.create(CRDS, manifest)
+        await self.cluster.create(CRDS, crd())
+        if vendored:
+            await self.install_others()
+
+    async def install_others(self) -> None:
+        """Create the CRDs of KubeRay and Karpenter."""
+        for path in sorted(Path(crds.__file__).parent.glob("*.json")):
+            await self.cluster.create(CRDS, json.loads(path.read_text()))
 
     async def until(self, holds: Callable[[], Awaitable[Any]], within_s: float = 90) -> Any:
         """Wait for a true answer, and return it."""

@@ -25,6 +25,7 @@ from kaito_ray.kube.cluster import (
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     NETWORK_POLICIES,
+    NODE_CLAIMS,
     NODE_POOLS,
     NODES,
     PODS,
@@ -66,6 +67,11 @@ def registry(watches: Watches, settings: Settings) -> kopf.OperatorRegistry:
 def custom_kinds(settings: Settings) -> tuple[Resource, ...]:
     """Return the kinds of KubeRay and Karpenter that are watched here; node_claims.py follows the claims."""
     return (RAY_SERVICES, RAY_JOBS, *((NODE_POOLS,) if settings.provisioner == "karpenter" else ()))
+
+
+def needed_kinds(settings: Settings) -> tuple[Resource, ...]:
+    """Return the kinds of KubeRay and Karpenter without which nothing can be carried out."""
+    return (*custom_kinds(settings), *((NODE_CLAIMS,) if settings.provisions else ()))
 
 
 def kopf_settings(cluster: Cluster, settings: Settings) -> kopf.OperatorSettings:

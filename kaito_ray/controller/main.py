@@ -11,7 +11,7 @@ from functools import partial
 import kopf
 
 from kaito_ray import __version__
-from kaito_ray.controller.handlers import Watches, custom_kinds, kopf_settings, on_stop, registry
+from kaito_ray.controller.handlers import Watches, kopf_settings, needed_kinds, on_stop, registry
 from kaito_ray.controller.health import serve
 from kaito_ray.controller.late_kinds import appearance
 from kaito_ray.controller.leader import Candidate
@@ -47,7 +47,7 @@ async def run(settings: Settings) -> None:
         )
     )
     health = await serve(settings.health_port, lambda: ownership.known) if settings.health_port else None
-    appearing = asyncio.ensure_future(appearance(custom_kinds(settings), cluster.knows))
+    appearing = asyncio.ensure_future(appearance(needed_kinds(settings), cluster.knows))
     tasks = {watching, leading, appearing}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from kaito_ray.kube.cluster import NODE_CLAIMS, NODE_POOLS, NODES, RAY_SERVICES, WORKSPACES
@@ -57,3 +58,24 @@ async def test_without_kuberay_it_says_so_and_a_deletion_is_not_held_up(tmp_path
         await scene.until(told)
         await scene.cluster.delete(WORKSPACES, "one", "default")
         await scene.gone(WORKSPACES, "one")
+
+
+async def test_claims_whose_kind_is_installed_late_are_made_then(tmp_path: Path) -> None:
+    async with operator(tmp_path, "--provider", "azure", "--provisioner", "nodeclaim", vendored=False) as scene:
+        resource, inference = {"instanceType": INSTANCE_TYPE}, {"preset": {"name": "phi-4"}}
+        given = workspace(metadata={"name": "one"}, resource=resource, inference=inference)
+        await scene.cluster.create(WORKSPACES, given)
+
+        async def told() -> bool:
+            return "nodeclaims" in (await scene.condition("one", "InferenceReady")).get("message", "").lower()
+
+        await scene.until(told)
+        await scene.install_others()
+        assert scene.process is not None
+        assert await asyncio.to_thread(scene.process.wait, 60) == 0
+        await scene.start()
+        await scene.exists(RAY_SERVICES, "one")
+        assert len(await scene.cluster.list(NODE_CLAIMS)) == 1
+        await scene.cluster.delete(WORKSPACES, "one", "default")
+        await scene.gone(WORKSPACES, "one")
+        assert await scene.cluster.list(NODE_CLAIMS) == []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from kaito_ray.api.status import ReplicaStatus
+from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
+from kaito_ray.errors import Conflict
 from kaito_ray.kube.cluster import (
     EVENTS,
     NODE_CLAIMS,
@@ -19,7 +23,9 @@ from kaito_ray.kube.cluster import (
     RAY_SERVICES,
     SECRETS,
     WORKSPACES,
+    Change,
     Manifest,
+    Resource,
 )
 from kaito_ray.testing.builders import TUNING, node, ready_ray_service_status, workspace
 from kaito_ray.testing.fake_cluster import FakeCluster, Write
@@ -41,6 +47,7 @@ class Stage:
         self.settings = Settings(provider=provider, provisioner="nodeclaim")
         self.replicas = FakeReplicas()
         self.again_s: float | None = None
+        self.heard: NodeClaims | None = None
         self.given = workspace(
             resource={"instanceTypes": list(types or (FIRST,))},
             **{"inference": {"preset": {"name": "phi-4"}}, **changes},
@@ -52,7 +59,9 @@ class Stage:
         return self
 
     async def looked(self, now: str = T0) -> Manifest | None:
-        self.again_s = await reconcile(self.cluster, self.replicas, Key("default", "smol"), self.settings, now=now)
+        self.again_s = await reconcile(
+            self.cluster, self.replicas, Key("default", "smol"), self.settings, claims=self.heard, now=now
+        )
         return await self.cluster.get(WORKSPACES, "smol", "default")
 
     async def claims(self) -> list[Manifest]:
@@ -247,6 +256,101 @@ async def test_an_operator_killed_between_the_two_writes_makes_no_third_claim() 
     await stage.cluster.delete(NODE_CLAIMS, claim["metadata"]["name"])
     await stage.looked(T1)
     assert [c["metadata"]["name"] for c in await stage.claims()] == [successor["metadata"]["name"]]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that catches errors sees this one."""
+
+
+class Mortal(FakeCluster):
+    """Ends the operator when its n-th write has taken effect, once."""
+
+    lives_for: int | None = None
+    looking = False
+
+    async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
+        return self._mortal(await super().create(resource, manifest))
+
+    async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
+        return self._mortal(await super().replace(resource, manifest))
+
+    async def replace_status(self, resource: Resource, manifest: Manifest) -> Manifest:
+        return self._mortal(await super().replace_status(resource, manifest))
+
+    async def delete(self, *args: Any, **more: Any) -> None:
+        await super().delete(*args, **more)
+        self._mortal({})
+
+    def _mortal(self, answer: Manifest) -> Manifest:
+        if self.looking and self.lives_for is not None:
+            self.lives_for -= 1
+            if self.lives_for <= 0:
+                self.lives_for = None
+                raise Killed
+        return answer
+
+
+async def looked_until_it_lives(stage: Stage, cluster: Mortal, now: str) -> None:
+    while True:
+        cluster.looking = True
+        try:
+            await stage.looked(now)
+        except Killed:
+            continue
+        finally:
+            cluster.looking = False
+        assert len(await stage.types()) <= 1
+        return
+
+
+@pytest.mark.parametrize("lives_for", range(1, 36))
+async def test_an_operator_killed_after_any_write_neither_doubles_nor_leaves_a_claim(lives_for: int) -> None:
+    """A claim that fails, one that serves, one that is lost, and a deletion."""
+    stage, cluster = Stage(FIRST, SECOND), Mortal()
+    stage.cluster, cluster.lives_for = cluster, lives_for
+    await cluster.create(WORKSPACES, stage.given)
+    await looked_until_it_lives(stage, cluster, T0)
+    (claim,) = await stage.claims()
+    await stage.ends(claim)
+    await looked_until_it_lives(stage, cluster, T1)
+    assert await stage.types() == [SECOND]
+    await stage.met()
+    await looked_until_it_lives(stage, cluster, T1)
+    (claim,) = await stage.claims()
+    await stage.ends(claim)
+    await looked_until_it_lives(stage, cluster, T1)
+    assert await stage.types() == [FIRST]
+    await cluster.delete(WORKSPACES, "smol", "default")
+    for _ in range(4):
+        await looked_until_it_lives(stage, cluster, T1)
+    assert await cluster.get(WORKSPACES, "smol", "default") is None
+    assert await stage.claims() == []
+
+
+class Deaf(FakeCluster):
+    """Its watches tell nothing of what happens after they began."""
+
+    async def watch(self, *_: Any) -> AsyncGenerator[Change, None]:
+        yield Change("SYNCED", {})
+        await asyncio.Event().wait()
+
+
+async def test_a_claim_that_is_not_heard_of_yet_is_neither_doubled_nor_left_behind() -> None:
+    stage = Stage()
+    stage.cluster = Deaf()
+    stage.heard = NodeClaims(stage.cluster)
+    following = asyncio.create_task(stage.heard.follow())
+    await asyncio.sleep(0)
+    await stage.applied()
+    with pytest.raises(Conflict):
+        await stage.looked()
+    assert len(await stage.claims()) == 1
+    await stage.cluster.delete(WORKSPACES, "smol", "default")
+    for _ in range(3):
+        await stage.looked()
+    assert await stage.claims() == []
+    assert await stage.looked() is None
+    following.cancel()
 
 
 async def test_an_upgrade_gets_a_second_set_and_gives_back_the_machines_without_pods() -> None:
