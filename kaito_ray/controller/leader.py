@@ -60,14 +60,15 @@ class Candidate:
 
     async def _renew(self, working: asyncio.Future[None]) -> None:
         """Return when the lease is lost, or could not be renewed for so long that somebody else may have it."""
-        renewed = monotonic()
+        renewed, next_s = monotonic(), RENEW_S
         while monotonic() - renewed < DURATION_S - RENEW_S:
-            await asyncio.wait({working}, timeout=RENEW_S)
+            await asyncio.wait({working}, timeout=next_s)
             if working.done():
                 working.result()
                 return
+            next_s = RETRY_S  # one refused write must not cost a third of the lease
             if await self._hold():
-                renewed = monotonic()
+                renewed, next_s = monotonic(), RENEW_S
             elif self._seen[0] not in ("", self.settings.identity):
                 return
 

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-FIRST_RETRY_S: Final = 0.5
+FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 60.0
 
 

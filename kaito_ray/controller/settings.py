@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
+from uuid import uuid4
 
 from kaito_ray import __version__
 from kaito_ray.catalog.prices import read_prices
@@ -126,8 +127,8 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
     add("workers", defaults.workers, "Workspaces reconciled at the same time")
     add(
         "identity",
-        socket.gethostname(),
-        "name of this process in the lease; a pod's, so that its restart goes on at once",
+        f"{socket.gethostname()}_{uuid4().hex[:8]}",
+        "name of this process in the lease, unlike any other's; a pod's own, so that its restart goes on at once",
     )
     add("lease-namespace", defaults.lease_namespace, "namespace of the lease")
     add("webhook-host", defaults.webhook_host, "address of the admission webhook")

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -37,6 +37,9 @@ _DENIED: Final = re.compile(r'admission webhook "(.*?)" denied the request: ?(.*
 _SILENT: Final = re.compile(r'failed calling webhook "(.*?)"')
 _UNKNOWN: Final = re.compile(r'unknown field "(.*?)"')
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_READ_AGAIN_AFTER_S: Final = (0.1, 0.5)
+"""A read that failed is repeated: a pass of the operator is a dozen of them, so where one in five fails, hardly any pass
+would come to its end. A write is not: whether it took effect is for the next pass to see."""
 _LONGEST_WAIT_S: Final = 60.0
 """How long an API server is left alone at most, whatever it asks for with `Retry-After`."""
 _LONGEST_LINE_BYTES: Final = 16 * 2**20
@@ -189,9 +192,18 @@ class KubernetesCluster:
     async def _call(
         self, method: str, where: str, query: Mapping[str, str] | None = None, *, body: Manifest | None = None
     ) -> _Answer:
+        for pause_s in _READ_AGAIN_AFTER_S if method == "GET" else ():
+            with suppress(aiohttp.ClientConnectionError):
+                answer = await self._ask(method, where, query, body)
+                if answer.status != 429 and answer.status < 500:
+                    return answer
+            await asyncio.sleep(pause_s)
         with _network_errors():
-            response = await self._send(method, where, query or {}, body, REQUEST_TIMEOUT)
-            content = await response.read()
+            return await self._ask(method, where, query, body)
+
+    async def _ask(self, method: str, where: str, query: Mapping[str, str] | None, body: Manifest | None) -> _Answer:
+        response = await self._send(method, where, query or {}, body, REQUEST_TIMEOUT)
+        content = await response.read()
         await self._forget_credentials_if_refused(response.status)
         return _Answer.of(response, content)
 

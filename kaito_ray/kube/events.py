@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from kaito_ray.api import names
-from kaito_ray.errors import Conflict, UserError
+from kaito_ray.errors import UserError
 from kaito_ray.kube.cluster import EVENTS, Cluster, Manifest
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,11 @@ def timestamp() -> str:
 
 
 async def emit(cluster: Cluster, about: Manifest, note: Note, *, now: str) -> None:
-    """Write the Event, or count it once more; one that may not be written is logged, for it must not stop the work."""
+    """Write the Event, or count it once more; one that may not be written is logged, for it must not stop the work.
+
+    Raises:
+        errors.TransientError: it is not written yet; a pass that goes on regardless would never tell it again.
+    """
     meta = about["metadata"]
     namespace = meta.get("namespace", "default")
     name = f"{meta['name']}.{names.short_hash(meta['uid'], note.type, note.reason, note.message)}"
@@ -132,7 +136,7 @@ async def emit(cluster: Cluster, about: Manifest, note: Note, *, now: str) -> No
             await cluster.create(EVENTS, _event(about, note, name, namespace, now))
         elif found.get("lastTimestamp") != now:  # else it was told in this very second, and the teller was killed
             await cluster.replace(EVENTS, {**found, "count": found.get("count", 1) + 1, "lastTimestamp": now})
-    except (UserError, Conflict) as error:
+    except UserError as error:
         log.warning("event not written", extra={"event": note.reason, "object": meta["name"], "error": str(error)})
 
 

@@ -67,12 +67,14 @@ def parts(home: Home) -> tuple[Part, ...]:
     def python(module: str, *arguments: str) -> tuple[str, ...]:
         return (sys.executable, "-m", module, *arguments)
 
-    root, kubeconfig = str(home.root), str(home.kubeconfig)
+    root = str(home.root)
+    # Of a home's operators there is never a second one, so the lease of one that was killed is its successor's at once.
+    operator = ("--kubeconfig", str(home.kubeconfig), "--provider", "local", "--identity", "supervised")
     return (
         Part("apiserver", python("kaito_ray.local.apiserver", "--home", root)),
         Part("install", python("kaito_ray.local.install", "--home", root), once=True),
         Part("machine", python("kaito_ray.local.machine", "--home", root)),
-        Part("operator", python("kaito_ray.controller", "--kubeconfig", kubeconfig, "--provider", "local")),
+        Part("operator", python("kaito_ray.controller", *operator)),
     )
 
 

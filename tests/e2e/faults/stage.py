@@ -7,18 +7,24 @@ may kill whoever it likes at any point.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import psutil
 
 from kaito_ray.api.crd import crd
+from kaito_ray.api.names import MANAGED_BY
 from kaito_ray.errors import ApiUnavailable, Conflict, TransientError
 from kaito_ray.kube.client import KubernetesCluster
 from kaito_ray.kube.cluster import (
     DISRUPTION_BUDGETS,
+    EVENTS,
     NETWORK_POLICIES,
     NODE_CLAIMS,
     NODE_POOLS,
@@ -29,6 +35,7 @@ from kaito_ray.kube.cluster import (
     RAY_SERVICES,
     SECRETS,
     SERVICES,
+    VALIDATING_WEBHOOKS,
     WORKSPACES,
     Cluster,
     Manifest,
@@ -38,7 +45,7 @@ from kaito_ray.local import crds, services
 from kaito_ray.local.home import Home
 from kaito_ray.local.install import install as install_crds
 from kaito_ray.local.karpenter import Karpenter, node_name
-from kaito_ray.local.kubelet import Kubelet
+from kaito_ray.local.kubelet import Heads, Kubelet
 from kaito_ray.local.kuberay import KubeRay
 from kaito_ray.local.machine import FOLLOWED
 from kaito_ray.local.objects import Objects
@@ -101,8 +108,10 @@ class FakeMachine:
 
     home: Home
     cluster: Cluster
-    heads: FakeHeads = field(default_factory=FakeHeads)
+    heads: Heads
     ray: FakeAccess = field(default_factory=FakeAccess)
+    settles: bool = True
+    """Whether applications get from DEPLOYING to RUNNING."""
 
     async def run(self) -> None:
         """Bring the machine in line with the objects, over and over, until cancelled."""
@@ -122,36 +131,17 @@ class FakeMachine:
                 with suppress(TransientError):
                     await services.publish(objects)
                 for ray in self.ray.clusters.values():
-                    ray.settle()
+                    ray.settle("RUNNING" if self.settles else "DEPLOYING")
 
     async def _ready(self, _: Any) -> bool:
         return True
 
 
 @dataclass
-class Stage:
-    """The API server, a person's client, and the machine."""
+class Person:
+    """Somebody with a kubeconfig."""
 
-    server: ApiServer
     client: KubernetesCluster
-    machine: FakeMachine
-
-    @classmethod
-    @asynccontextmanager
-    async def on(cls, server: ApiServer, home: Path) -> AsyncIterator[Stage]:
-        """Play on that API server, with the machine running; afterwards nothing may be left."""
-        client, agent = KubernetesCluster(server.kubeconfig), KubernetesCluster(server.kubeconfig)
-        stage = cls(server, client, FakeMachine(Home.at(home), agent))
-        running = asyncio.create_task(stage.machine.run())
-        try:
-            await stage.until(lambda: client.list(NODES))
-            yield stage
-            await stage.until_nothing_is_left()
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await client.close()
-            await agent.close()
 
     async def until(self, holds: Callable[[], Awaitable[Any]], within_s: float = 60) -> Any:
         deadline = time.monotonic() + within_s
@@ -187,6 +177,22 @@ class Stage:
         ready = any(c["type"] == "WorkspaceReady" and c["status"] == "True" for c in status.get("conditions", ()))
         return ready and status["observedGeneration"] == found["metadata"]["generation"]
 
+    async def is_gone(self, name: str = "smol") -> bool:
+        return await self.workspace(name) is None
+
+    async def ended(self, process: subprocess.Popen[bytes]) -> bool:
+        return process.poll() is not None
+
+    async def published_by(self, pid: int) -> bool:
+        """Say whether admission is asked at that process."""
+        found = await self.client.get(VALIDATING_WEBHOOKS, MANAGED_BY)
+        ports = {c.laddr.port for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN}
+        return found is not None and urlsplit(found["webhooks"][0]["clientConfig"]["url"]).port in ports
+
+    async def reasons(self, name: str) -> set[str]:
+        """Return the reasons of all Events about Workspaces of that name."""
+        return {e["reason"] for e in await self.client.list(EVENTS) if e["involvedObject"]["name"] == name}
+
     async def objects(self) -> dict[str, list[str]]:
         """Return what belongs to Workspaces, by kind; a random suffix reads `*`."""
         found = {}
@@ -194,20 +200,55 @@ class Stage:
             found[resource.kind] = [item["metadata"]["name"] for item in await self.client.list(resource)]
         return {kind: names for kind, names in found.items() if names}
 
+    async def count(self) -> dict[str, int]:
+        """Return how many objects of each kind belong to Workspaces."""
+        return {kind: len(names) for kind, names in (await self.objects()).items()}
+
+    async def nothing_is_left(self) -> bool:
+        """Say whether no object of any Workspace is left."""
+        return not await self.objects() and not await self.client.list(WORKSPACES)
+
+
+@dataclass
+class Stage(Person):
+    """The API server, a person's client, and the machine."""
+
+    server: ApiServer
+    machine: FakeMachine
+    heads: FakeHeads
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, server: ApiServer, home: Path, *, agent: Path | None = None) -> AsyncIterator[Stage]:
+        """Play on that API server, the machine reaching it with `agent`; afterwards nothing may be left."""
+        client, machines = KubernetesCluster(server.kubeconfig), KubernetesCluster(agent or server.kubeconfig)
+        heads = FakeHeads()
+        stage = cls(client, server, FakeMachine(Home.at(home), machines, heads), heads)
+        running = asyncio.create_task(stage.machine.run())
+        try:
+            await stage.until(lambda: client.list(NODES))
+            yield stage
+            await stage.until_nothing_is_left()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await client.close()
+            await machines.close()
+
+    async def alive(self, count: int) -> bool:
+        """Say whether so many Ray heads run."""
+        return len(self.heads.alive) == count
+
     async def until_nothing_is_left(self) -> None:
         """Wait until no object, process or file of any Workspace is left."""
-
-        async def nothing() -> bool:
-            return not await self.objects() and not await self.client.list(WORKSPACES)
-
         try:
-            await self.until(nothing, within_s=30)
+            await self.until(self.nothing_is_left, within_s=30)
         except AssertionError:
             raise AssertionError(f"left behind: {await self.objects()}") from None
 
         async def tidy() -> bool:
             home = self.machine.home
-            return not self.machine.heads.alive and not list(home.ray.iterdir()) and not list(home.pods.iterdir())
+            return not self.heads.alive and not list(home.ray.iterdir()) and not list(home.pods.iterdir())
 
         await self.until(tidy, within_s=30)
 

@@ -39,7 +39,7 @@ async def heals(stage: Stage, owner: Any, method: str, error: Exception, kind: s
 
 
 async def test_of_a_pod_that_cannot_be_started(stage: Stage) -> None:
-    await heals(stage, stage.machine.heads, "start", FileNotFoundError("no HAProxy: install it"), "Pod")
+    await heals(stage, stage.heads, "start", FileNotFoundError("no HAProxy: install it"), "Pod")
 
 
 async def test_of_a_ray_service(stage: Stage) -> None:

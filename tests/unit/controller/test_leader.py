@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from kaito_ray.controller import leader
 from kaito_ray.controller.leader import LEASE, Candidate
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import ApiUnavailable
@@ -97,3 +100,23 @@ async def test_an_api_server_that_is_away_does_not_end_the_candidate() -> None:
     await asyncio.sleep(0)
     assert (task.done(), begun.is_set()) == (False, False)
     await stop(task)
+
+
+async def test_a_renewal_that_was_refused_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = FakeCluster()
+    waits: list[float] = []
+
+    async def wait(tasks: set[asyncio.Future[None]], timeout: float) -> None:
+        waits.append(timeout)
+        if len(waits) == 2:
+            cluster.fail_next(ApiUnavailable("gone"))
+        if len(waits) == 4:
+            for task in tasks:
+                task.cancel()
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(leader.asyncio, "wait", wait)
+    task, begun = await leading(candidate(cluster, "a"))
+    await begun.wait()
+    await asyncio.gather(task, return_exceptions=True)
+    assert waits == [leader.RENEW_S, leader.RENEW_S, leader.RETRY_S, leader.RENEW_S]

@@ -55,6 +55,6 @@ async def test_a_failure_comes_back_later_even_if_it_was_added_meanwhile() -> No
         await asyncio.wait_for(queue.get(), 0.01)
 
 
-@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.5), (2, 1.0), (4, 4.0), (100, 60.0)])
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.1), (2, 0.2), (4, 0.8), (100, 60.0)])
 def test_the_delay_doubles_up_to_a_limit(failures: int, seconds: float) -> None:
     assert retry_s(failures) == seconds

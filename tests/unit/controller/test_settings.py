@@ -50,3 +50,7 @@ def test_nodes_of_ones_own_need_no_node_class() -> None:
 def test_claims_on_azure_are_gpu_provisioners() -> None:
     kinds = {p: Settings(provider=p, provisioner="nodeclaim").node_class.kind for p in ("azure", "aws")}
     assert kinds == {"azure": "KaitoNodeClass", "aws": "EC2NodeClass"}
+
+
+def test_two_operators_on_one_host_are_not_mistaken_for_each_other() -> None:
+    assert from_arguments([], {}).identity != from_arguments([], {}).identity

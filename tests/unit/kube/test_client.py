@@ -3,6 +3,7 @@
 import json
 from typing import Any, ClassVar
 
+import aiohttp
 import pytest
 
 from kaito_ray.errors import ApiRefused, ApiUnavailable, Conflict
@@ -90,6 +91,19 @@ async def test_the_servers_own_words_are_kept() -> None:
 async def test_a_kind_without_a_crd_is_named() -> None:
     with pytest.raises(ApiRefused, match=r"rayservices\.ray\.io is not known .* CRD"):
         await Scripted((404, {})).create(RAY_SERVICES, {"metadata": {"name": "s", "namespace": "a"}})
+
+
+@pytest.mark.parametrize("failure", [(500, {}), (503, b"<html>"), (429, {}), aiohttp.ServerDisconnectedError()])
+async def test_a_read_that_fails_is_repeated_and_a_write_is_not(failure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaito_ray.kube.client._READ_AGAIN_AFTER_S", (0.0, 0.0))
+    read = Scripted(failure, failure, (200, {"metadata": {}}))
+    assert await read.get(SECRETS, "s", "a") == {"metadata": {}}
+    read = Scripted(failure, failure, failure)
+    with pytest.raises(ApiUnavailable):
+        await read.get(SECRETS, "s", "a")
+    written = Scripted(failure)
+    with pytest.raises(ApiUnavailable):
+        await written.create(SECRETS, {"metadata": {"name": "s"}})
 
 
 async def test_replacing_what_went_away_is_a_conflict() -> None:
@@ -181,8 +195,8 @@ async def test_a_server_that_asks_to_be_left_alone_is_left_alone(monkeypatch: py
     monkeypatch.setattr("kaito_ray.kube.client.asyncio.sleep", sleep)
     monkeypatch.setattr(Response, "headers", {"Retry-After": "7"}, raising=False)
     with pytest.raises(ApiUnavailable):
-        await cluster.get(SECRETS, "s", "a")
-    await cluster.get(SECRETS, "s", "a")
+        await cluster.create(SECRETS, {"metadata": {"name": "s"}})
+    await cluster.create(SECRETS, {"metadata": {"name": "s"}})
     assert waits[0] <= 0
     assert 6 < waits[1] <= 7
 
