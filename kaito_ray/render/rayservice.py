@@ -46,8 +46,11 @@ PROXY: Final = {
     "RAY_SERVE_HAPROXY_RETRIES": "2",
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 2**10),
+    # Of silence where the client has the word, amid headers too; by default an hour. Who waits for an answer, or for more
+    # of one, may wait for as long as that takes.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
 }
-"""Environment of Serve's HAProxy: no answer is lost when replicas come, go or die."""
+"""Environment of Serve's HAProxy: no answer is lost when replicas come, go or die, and nobody keeps it busy for nothing."""
 _GPU_MEMORY_SHARE: Final = 0.75
 """Of a GPU machine's nominal memory: Karpenter, the kubelet and DaemonSets keep up to a tenth of it."""
 _MEMORY_LIMIT_SHARE: Final = 0.9

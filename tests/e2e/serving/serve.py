@@ -16,13 +16,20 @@ import httpx
 
 from kaito_ray.api import names
 from kaito_ray.api.app_args import IMPORT_PATH, MOUNT_ROOT, AppArgs, UserConfig
-from kaito_ray.local import ray_head
+from kaito_ray.local import processes, ray_head
 from kaito_ray.local.home import write_private
 from kaito_ray.local.ports import LOOPBACK, choose, listening
+from kaito_ray.local.processes import Process
 from kaito_ray.local.ray_head import RayHead
 
 READY_TIMEOUT_S = 240
-CONTAINER_ENVIRONMENT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1"}
+CLIENT_TIMEOUT_S = 5
+"""For how long a client may say nothing where it has the word."""
+CONTAINER_ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_TIMEOUT_S),
+}
 
 
 @dataclass
@@ -45,6 +52,10 @@ class Served:
             headers={"x-ray-authorization": f"Bearer {self.head.token_path.read_text()}"},
             timeout=60,
         )
+
+    def processes(self) -> list[Process]:
+        """Every process of the cluster."""
+        return processes.marked(ray_head.MARKER, self.head.uid)
 
     def put(self, user_config: UserConfig | None = None) -> None:
         """Declare the application; only `user_config` differs between two calls."""

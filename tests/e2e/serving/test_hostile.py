@@ -7,7 +7,8 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import Any
 
 import httpx
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.body import LIMIT_BYTES
+from kaito_ray.local import processes
 from kaito_ray.local.ports import LOOPBACK
 from tests.e2e.serving.conftest import CONTEXT_TOKENS, PRESET
-from tests.e2e.serving.serve import Served
+from tests.e2e.serving.serve import CLIENT_TIMEOUT_S, Served
 
 pytestmark = pytest.mark.engine
 
@@ -153,12 +155,9 @@ def test_what_cannot_be_generated_is_refused_by_name(
 def memory_bytes(served: Served) -> int:
     """What every process of the cluster holds, HAProxy and replica included."""
     total = 0
-    for process in psutil.process_iter():
-        try:
-            if str(served.head.directory) in " ".join(process.environ().values()):
-                total += process.memory_info().rss
-        except psutil.Error:
-            continue
+    for process in served.processes():
+        with suppress(psutil.Error):
+            total += psutil.Process(process.pid).memory_info().rss
     return total
 
 
@@ -226,6 +225,27 @@ def test_500_clients_that_dawdle_starve_nobody(served: Served, http: httpx.Clien
             began = time.monotonic()
             assert http.post("/chat", json=body).status_code == 200
             assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "start", [pytest.param(b"", id="says nothing"), pytest.param(b"POST /chat HTTP/1.1\r\nX-Slow: ", id="in a header")]
+)
+def test_who_stops_talking_is_hung_up_on(served: Served, start: bytes) -> None:
+    with dawdlers(served, start, 1) as (connection,):
+        began = time.monotonic()
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        assert connection.recv(4096) == b""
+        assert CLIENT_TIMEOUT_S - 1 < time.monotonic() - began < 3 * CLIENT_TIMEOUT_S
+
+
+def test_who_waits_for_an_answer_is_not(served: Served, http: httpx.Client) -> None:
+    (engine,) = [psutil.Process(p.pid) for p in served.processes() if "EngineCore" in processes.command(p)]
+    engine.suspend()
+    Timer(1.5 * CLIENT_TIMEOUT_S, engine.resume).start()
+    body = {"model": PRESET, "prompt": "One two", "max_tokens": 1}
+    response = http.post("/v1/completions", json=body)
+    assert response.status_code == 200
+    assert response.elapsed.total_seconds() > CLIENT_TIMEOUT_S
 
 
 def test_a_client_that_leaves_amid_a_stream_stops_the_generation(http: httpx.Client) -> None:

@@ -108,6 +108,7 @@ async def test_a_renewal_that_was_refused_is_tried_again_soon(monkeypatch: pytes
 
     async def wait(tasks: set[asyncio.Future[None]], timeout: float) -> None:
         waits.append(timeout)
+        await asyncio.sleep(0)
         if len(waits) == 2:
             cluster.fail_next(ApiUnavailable("gone"))
         if len(waits) == 4:
@@ -116,7 +117,6 @@ async def test_a_renewal_that_was_refused_is_tried_again_soon(monkeypatch: pytes
             await asyncio.sleep(0)
 
     monkeypatch.setattr(leader.asyncio, "wait", wait)
-    task, begun = await leading(candidate(cluster, "a"))
-    await begun.wait()
+    task, _ = await leading(candidate(cluster, "a"))
     await asyncio.gather(task, return_exceptions=True)
     assert waits == [leader.RENEW_S, leader.RENEW_S, leader.RETRY_S, leader.RENEW_S]
