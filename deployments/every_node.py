@@ -11,7 +11,8 @@ import ray
 from ray.util import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kaito_ray.api.app_args import ModelSource
+from deployments.mounts import mounted
+from kaito_ray.api.app_args import REGISTRY_MOUNT, ModelSource
 from kaito_ray.weights import local_directory
 from kaito_ray.weights.progress import Progress
 
@@ -21,7 +22,7 @@ logger = logging.getLogger("ray.serve")
 async def fetch(source: ModelSource) -> Path:
     """Return the directory of the weights, the same on each node, once all have them."""
     # Off the event loop: Serve asks a replica that is starting whether it is alive.
-    here = asyncio.to_thread(local_directory, source, progress=Progress(logger.info))
+    here = asyncio.to_thread(_local, source, Progress(logger.info))
     task = ray.remote(num_cpus=0)(_fetch)
     elsewhere = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(source.to_wire())
@@ -32,7 +33,11 @@ async def fetch(source: ModelSource) -> Path:
 
 
 def _fetch(source: dict[str, Any]) -> None:
-    local_directory(ModelSource.from_wire(source))
+    _local(ModelSource.from_wire(source))
+
+
+def _local(source: ModelSource, progress: Progress | None = None) -> Path:
+    return local_directory(source, progress=progress, credentials=mounted(REGISTRY_MOUNT))
 
 
 def _other_nodes() -> set[str]:

@@ -81,8 +81,6 @@ def warnings(new: Mapping[str, Any], *, retired: Mapping[str, str] | None = None
     part = "inference" if workspace.inference else "tuning"
     if workspace.preset.access_mode == "private":
         found.append(f"{part}.preset.accessMode: deprecated, and the same as public here")
-    if workspace.preset.preset_options and workspace.preset.preset_options.image_pull_secrets:
-        found.append(f"{part}.preset.presetOptions.imagePullSecrets: deprecated; no image is pulled for weights")
     if workspace.inference and workspace.resource.count > 1:
         found.append("resource.count: deprecated; the planner decides how many nodes a preset needs")
     return found

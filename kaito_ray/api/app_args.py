@@ -28,7 +28,10 @@ DRAIN_S: Final = 15 * 60
 
 
 class ModelSource(ApiModel):
-    """Where weights come from. The first that can be reached is used, in the order local, hub, package."""
+    """Where weights come from. An image is used alone; else the first that can be reached of local, hub and package."""
+
+    image: str | None = None
+    """OCI image with the model's files in one folder, or as an ORAS artifact, by tag or digest."""
 
     hub: str | None = None
     """Hugging Face repository, `org/model`."""

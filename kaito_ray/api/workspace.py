@@ -79,9 +79,9 @@ class PresetOptions(ApiModel):
     """Options of a preset."""
 
     image: str | None = None
-    """Deprecated by KAITO: an image with the weights in it."""
+    """OCI image with the model's files, in place of the hub; only to serve."""
     image_pull_secrets: tuple[str, ...] = ()
-    """Deprecated by KAITO: pull secrets of that image."""
+    """Secrets of type kubernetes.io/dockerconfigjson, to pull that image with."""
     model_access_secret: str | None = None
     """Secret in the same namespace whose key `HF_TOKEN` opens gated models."""
 
@@ -92,7 +92,7 @@ class PresetSpec(ApiModel):
     name: str
     """A preset's name, an alias, or any `org/model` of the hub; case does not matter."""
     access_mode: Literal["public", "private"] = "public"
-    """Deprecated by KAITO; `private` asks for `presetOptions.image`."""
+    """Deprecated by KAITO, and the same here: `presetOptions.image` says where weights come from."""
     preset_options: PresetOptions | None = None
     """Options."""
     revision: str | None = None

@@ -138,6 +138,7 @@ def _lines(plan: ServingPlan) -> list[str]:
     parallel = f"tensor {plan.tensor_parallel}, pipeline {plan.pipeline_parallel}, data {plan.data_parallel}"
     facts = {
         "model": plan.preset.name,
+        **({"weights": f"of the image {plan.preset.source.image}"} if plan.preset.source.image else {}),
         "machine": f"{plan.nodes} x {plan.machine.instance_type} ({plan.machine.gpu})",
         **({"instead of": plan.requested_instance_type} if plan.requested_instance_type else {}),
         "parallel": parallel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kaito_ray.api.workspace import InferenceSpec, Workspace
+from kaito_ray.api.workspace import InferenceSpec, PresetSpec, Workspace
 from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.observe import Observed
@@ -37,7 +37,6 @@ class SecretMissing(InvalidWorkspace):
 
 DOCKER_CONFIG: Final = ".dockerconfigjson"
 """Key of a Secret of type kubernetes.io/dockerconfigjson."""
-_PULL_SECRETS: Final = "inference.adapters[].source.imagePullSecrets"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     if spec is None or spec.preset is None:
         raise InvalidWorkspace("inference.preset", "name the model to serve")
     config = _config(spec, seen)
-    preset = require_model(seen.model, spec.preset, "inference.preset.name")
+    preset = _with_its_weights(require_model(seen.model, spec.preset, "inference.preset.name"), spec.preset)
     _require_access(preset, spec)
     _require_lora(preset, spec)
     secrets = _pull_secrets(spec, seen)
@@ -106,6 +105,14 @@ def _config(spec: InferenceSpec, seen: Observed) -> InferenceConfig:
     return inference_config.parse(seen.config)
 
 
+def _with_its_weights(preset: ModelPreset, asked: PresetSpec) -> ModelPreset:
+    """Return the preset with the weights that the Workspace names: an image's need no permission of the hub."""
+    image = asked.preset_options.image if asked.preset_options else None
+    if not image:
+        return preset
+    return preset.model_copy(update={"source": preset.source.model_copy(update={"image": image}), "gated": False})
+
+
 def _require_access(preset: ModelPreset, spec: InferenceSpec) -> None:
     options = spec.preset.preset_options if spec.preset else None
     if preset.gated and not (options and options.model_access_secret):
@@ -131,13 +138,16 @@ def _require_lora(preset: ModelPreset, spec: InferenceSpec) -> None:
 
 def _pull_secrets(spec: InferenceSpec, seen: Observed) -> dict[str, str]:
     found = {}
+    options = spec.preset.preset_options if spec.preset else None
     for name in pull_secrets(spec):
+        mine = "preset.presetOptions" if options and name in options.image_pull_secrets else "adapters[].source"
+        field = f"inference.{mine}.imagePullSecrets"
         secret = seen.pull_secrets.get(name)
         if secret is None:
-            raise SecretMissing(_PULL_SECRETS, f"there is no Secret {name} in this namespace; create it")
+            raise SecretMissing(field, f"there is no Secret {name} in this namespace; create it")
         content = (secret.get("data") or {}).get(DOCKER_CONFIG)
         if content is None:
-            raise InvalidWorkspace(_PULL_SECRETS, f"the Secret {name} has no key {DOCKER_CONFIG}; make it of that type")
+            raise InvalidWorkspace(field, f"the Secret {name} has no key {DOCKER_CONFIG}; make it of that type")
         found[name] = content
     return found
 

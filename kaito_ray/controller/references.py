@@ -44,6 +44,7 @@ class References:
             options = (spec.get("preset") or {}).get("presetOptions") or {}
             if options.get("modelAccessSecret"):
                 named.add(("Secret", options["modelAccessSecret"]))
+            named |= {("Secret", name) for name in options.get("imagePullSecrets") or ()}
             for adapter in spec.get("adapters") or ():
                 source = adapter.get("source") or {}
                 named |= {("Secret", name) for name in source.get("imagePullSecrets") or ()}

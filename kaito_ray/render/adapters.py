@@ -76,8 +76,10 @@ def mounts(spec: InferenceSpec) -> list[dict[str, Any]]:
 
 
 def pull_secrets(spec: InferenceSpec) -> tuple[str, ...]:
-    """Return the names of the Secrets that adapters' images are pulled with, each once, sorted."""
+    """Return the names of the Secrets that images of adapters and of weights are pulled with, each once, sorted."""
     named = {name for _, adapter in _named(spec) if adapter.source for name in adapter.source.image_pull_secrets}
+    if spec.preset is not None and spec.preset.preset_options is not None:
+        named |= set(spec.preset.preset_options.image_pull_secrets)
     return tuple(sorted(named))
 
 

@@ -148,7 +148,9 @@ def _resources(inputs: ServingInputs) -> Manifest:
     """Requests that one machine can meet beside its own daemons, and limits; one pod takes one machine's GPUs."""
     plan, scaling = inputs.plan, inputs.inference.autoscaling
     machine, memory = plan.machine, plan.memory
-    requests: dict[str, str] = {"ephemeral-storage": mebibytes(plan.preset.weights_bytes * 1.2 + 10 * 2**30)}
+    # An image's packed layer lies beside what is taken out of it.
+    copies = 2.2 if plan.preset.source.image else 1.2
+    requests: dict[str, str] = {"ephemeral-storage": mebibytes(plan.preset.weights_bytes * copies + 10 * 2**30)}
     limits: dict[str, str] = {}
     if machine.cpus:
         requests |= requested_cpus(machine)

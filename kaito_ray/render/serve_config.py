@@ -59,7 +59,7 @@ def user_config(spec: InferenceSpec) -> UserConfig:
 
 
 def _source(source: ModelSource, asked: PresetSpec) -> ModelSource:
-    return source.model_copy(update={"revision": asked.revision}) if asked.revision else source
+    return source.model_copy(update={"revision": asked.revision}) if asked.revision and not source.image else source
 
 
 def _preset(inputs: ServingInputs) -> PresetSpec:

@@ -1,4 +1,4 @@
-"""Which source is used: the first that can be reached, in the order local, hub, package."""
+"""Which source is used: an image where one is named, else the first that can be reached of local, hub and package."""
 
 from __future__ import annotations
 
@@ -19,23 +19,33 @@ def cache_directory() -> Path:
     return Path(os.environ.get("KAITO_RAY_CACHE") or Path.home() / ".cache" / "kaito-ray")
 
 
-def local_directory(source: ModelSource, *, progress: Progress | None = None, cache: Path | None = None) -> Path:
+def local_directory(
+    source: ModelSource,
+    *,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    credentials: Path | None = None,
+) -> Path:
     """Return a directory with `config.json`, safetensors and tokenizer; blocks while it downloads.
+
+    `credentials` is a directory of docker configs, for an image.
 
     Raises:
         WeightsUnavailable: no source of the weights could be used; the message says why for each.
     """
     progress = progress or Progress()
-    if source.local_dir:
+    if source.local_dir and not source.image:
         return _checked(Path(source.local_dir))
     directory = cache or cache_directory()
     with _full_disk_in_our_words(directory):
-        return _fetched(source, Store(directory / "models", progress), progress)
+        return _fetched(source, Store(directory / "models", progress), progress, credentials)
 
 
-def _fetched(source: ModelSource, store: Store, progress: Progress) -> Path:
-    from kaito_ray.weights import hub, package  # 15 MB of HTTP clients, which whoever only plans does not pay for
+def _fetched(source: ModelSource, store: Store, progress: Progress, credentials: Path | None) -> Path:
+    from kaito_ray.weights import hub, image, package  # HTTP clients, 15 MB that whoever only plans does not pay for
 
+    if source.image:
+        return image.fetch(source.image, store, progress, credentials=credentials)
     unreachable: list[str] = []
     if source.hub:
         try:

@@ -11,6 +11,7 @@ import pytest
 from kaito_ray.api.admission import refusals, warnings
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.catalog.load import presets
+from kaito_ray.controller.kaito import made_by_karpenter_for
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.service import service
@@ -20,7 +21,8 @@ from kaito_ray.testing.plans import inputs
 Manifest = dict[str, Any]
 PAGE = (Path(__file__).parents[2] / "docs" / "admission.md").read_text()
 RULES = dict(re.findall(r"^\| ([CU]\d+) \|[^|]*\| (holds|later|not needed) \|", PAGE, re.MULTILINE))
-ANNOTATIONS = dict(re.findall(r"^\| `([^`]+/[^`]+)` \| (honoured|mapped|refused) \|", PAGE, re.MULTILINE))
+KEYS = dict(re.findall(r"^\| (?:label )?`([^`]+/[^`]+)` \| ([a-z, ]+) \|", PAGE, re.MULTILINE))
+LABELS = set(re.findall(r"^\| label `([^`]+/[^`]+)`", PAGE, re.MULTILINE))
 KNOWN = {name for preset in presets().values() for name in preset.names}
 LB, NODE_CLASS = "kaito.sh/enablelb", "kaito.sh/node-class-name"
 
@@ -98,9 +100,41 @@ def test_a_rule_that_holds_refuses(rule: str) -> None:
     assert field in fields(new, old)
 
 
-@pytest.mark.parametrize("key", [key for key, state in ANNOTATIONS.items() if state == "refused"])
-def test_an_annotation_that_is_refused_is_named(key: str) -> None:
-    assert fields(annotated(key, "true")) == f"metadata.annotations[{key}]"
+KAITOS = {
+    *("kaito.sh/" + key for key in (
+        *("enablelb", "runtime", "bypass-resource-checks", "node-image-family", "node-class-name", "disable-benchmark"),
+        *("performance-mode", "use-local-weights", "model-streaming", "model-mirror-storage-class", "machine-type"),
+        *("streaming-service-account", "workspace", "workspacenamespace", "ragengine", "ragenginenamespace"),
+        *("inference-role", "upgrade-to-version", "upgrade-start-time"),
+    )),
+    *("inference.kaito.sh/" + key for key in (
+        *("stream-source-type", "stream-datarefs-url", "stream-identity-client-id", "static-model-mirror"),
+    )),
+    *("workspace.kaito.io/hash", "workspace.kaito.io/revision", "workspace.kaito.io/name"),
+    *("inferenceset.kaito.sh/created-by", "multiroleinference.kaito.sh/created-by"),
+    *("karpenter.kaito.sh/" + key for key in (
+        *("workspace-name", "workspace-namespace", "inferenceset", "inferenceset-namespace", "managed-by", "default"),
+    )),
+}  # fmt: skip
+"""Every annotation and label that KAITO v0.12 reads or writes."""
+
+
+def keys_that_are(state: str) -> list[str]:
+    return [key for key, states in KEYS.items() if state in states.split(", ")]
+
+
+def marked(key: str, value: str) -> Manifest:
+    where = "labels" if key in LABELS else "annotations"
+    return merged(serving(), {"metadata": {where: {key: value}}})
+
+
+def test_the_page_has_every_key_of_kaitos() -> None:
+    assert {key for key, state in KEYS.items() if state != "ours"} == KAITOS
+
+
+@pytest.mark.parametrize("key", keys_that_are("refused"))
+def test_a_key_that_is_refused_is_named(key: str) -> None:
+    assert fields(marked(key, "true")) == f"metadata.{'labels' if key in LABELS else 'annotations'}[{key}]"
 
 
 ACCEPTED = {
@@ -111,11 +145,44 @@ ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("key", [key for key, state in ANNOTATIONS.items() if state == "mapped"])
+@pytest.mark.parametrize("key", [key for key in keys_that_are("mapped") if key not in LABELS])
 def test_an_annotation_that_is_mapped_takes_its_values_and_no_other(key: str) -> None:
     good, bad = ACCEPTED[key]
     assert fields(annotated(key, good)) == ""
     assert fields(annotated(key, bad)) == f"metadata.annotations[{key}]"
+
+
+@pytest.mark.parametrize("key", [key for key in keys_that_are("mapped") if key in LABELS])
+def test_a_label_that_is_mapped_is_accepted_with_a_word(key: str) -> None:
+    assert fields(marked(key, "x")) == ""
+    (warning,) = warnings(marked(key, "x"))
+    assert warning.startswith(f"metadata.labels[{key}]: ")
+
+
+@pytest.mark.parametrize("key", keys_that_are("left"))
+def test_a_mark_of_kaitos_changes_nothing(key: str) -> None:
+    assert (fields(marked(key, "1")), warnings(marked(key, "1"))) == ("", [])
+    assert rayservice(inputs(marked(key, "1"))) == rayservice(inputs(serving()))
+
+
+@pytest.mark.parametrize("key", [*keys_that_are("reserved"), *keys_that_are("written")])
+def test_a_label_that_only_operators_set_is_stripped_from_a_selector(key: str) -> None:
+    made = nodepool(inputs(resource(labelSelector={"matchLabels": {key: "mine"}})))
+    assert made["spec"]["template"]["metadata"]["labels"].get(key) != "mine"
+
+
+def test_labels_that_are_written_are_on_pods_and_machines() -> None:
+    wanted = {"kaito.sh/workspace": "smol", "kaito.sh/workspacenamespace": "default"}
+    assert list(wanted) == keys_that_are("written")
+    pod = rayservice(inputs(serving()))["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+    for made in (pod, nodepool(inputs(serving()))["spec"]["template"]):
+        assert wanted.items() <= made["metadata"]["labels"].items()
+
+
+def test_labels_that_are_read_tell_kaitos_machines_of_a_workspace() -> None:
+    pool = {"metadata": {"labels": dict(zip(keys_that_are("read"), ("smol", "team"), strict=True))}}
+    assert made_by_karpenter_for(pool, "team", "smol")
+    assert not made_by_karpenter_for(pool, "team", "other")
 
 
 def test_transformers_is_mapped_with_a_word() -> None:
@@ -124,8 +191,7 @@ def test_transformers_is_mapped_with_a_word() -> None:
 
 
 def test_every_honoured_annotation_is_tried_below() -> None:
-    honoured = {key for key, state in ANNOTATIONS.items() if state == "honoured"}
-    assert honoured == {LB, NODE_CLASS, "kaito.sh/performance-mode"}
+    assert set(keys_that_are("honoured")) == {LB, NODE_CLASS, "kaito.sh/performance-mode"}
 
 
 def test_enablelb_is_honoured_and_refused_without_keys() -> None:

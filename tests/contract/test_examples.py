@@ -78,7 +78,7 @@ def test_every_feature_has_an_example() -> None:
     shown = " ".join(path.read_text() for path in EXAMPLES)
     for field in (
         *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels", "template"),
-        *("modelAccessSecret", "revision", "config", "apiKeysSecret", "limits", "adapters", "strength"),
+        *("modelAccessSecret", "image", "revision", "config", "apiKeysSecret", "limits", "adapters", "strength"),
         *("imagePullSecrets", "volumeSource", "workspace", "urls", "method", "imagePushSecret"),
         *("kaito.sh/enablelb", "kaito.sh/performance-mode", "kaito.sh/node-class-name"),
     ):

@@ -1,14 +1,17 @@
-"""A Workspace that names a model of no catalog: fetched by the operator, planned, served by the real engine, answering.
+"""Weights that do not come from the hub as the catalog says: fetched, planned, served by the real engine, answering.
 
-One model comes from a mirror of the hub that speaks its routes on loopback, one from a directory on this machine; a
-third is not there.
+One model of no catalog comes from a mirror of the hub that speaks its routes on loopback, one from a directory on this
+machine, and a third is not there. A preset's weights come from an image in a real registry that asks for a password.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +20,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
+from kaito_ray.catalog.load import find
+from kaito_ray.weights import local_directory
+from tests.adapters import layer_of, tar
 from tests.e2e.conftest import Plane
 from tests.e2e.serving.hub import COMMIT, Hub, hub
+from tests.registry import RunningRegistry, oci_layout, running_registry
 from tests.tiny_model import VOCABULARY, make_base
 
 pytestmark = pytest.mark.engine
@@ -48,8 +55,23 @@ def mirror(model: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A registry with a preset's weights in an image of one layer, as a build `FROM scratch` makes it."""
+    weights = local_directory(find("smollm2-135m-instruct").source)
+    root = tmp_path_factory.mktemp("registry")
+    layer = gzip.compress(tar({f"weights/{f.name}": f.read_bytes() for f in weights.iterdir() if f.is_file()}), 1)
+    with running_registry(root / "registry", with_password=True) as found:
+        found.push_with_skopeo(oci_layout(root / "image", [layer_of(layer)], layer), "models/smollm2:1")
+        yield found
+
+
+@pytest.fixture(scope="module")
 def plane(
-    tmp_path_factory: pytest.TempPathFactory, model: Path, mirror: Hub, mounted: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
+    model: Path,
+    mirror: Hub,
+    registry: RunningRegistry,  # before the cache is another one
+    mounted: pytest.MonkeyPatch,
 ) -> Iterator[Plane]:
     """A control plane whose hub is the mirror, and which has a directory of models."""
     mounted.setenv("HF_ENDPOINT", mirror.url)
@@ -70,14 +92,14 @@ def mounted() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def workspace(name: str, model: str) -> str:
+def workspace(name: str, model: str, **more: Any) -> str:
     return json.dumps(
         {
             "apiVersion": "kaito.sh/v1beta1",
             "kind": "Workspace",
             "metadata": {"name": name},
             "resource": {"labelSelector": {"matchLabels": {"apps": name}}},
-            "inference": {"preset": {"name": model}},
+            "inference": {"preset": {"name": model, **more}},
         }
     )
 
@@ -95,6 +117,26 @@ def test_models_of_a_mirror_and_of_a_directory_are_planned_served_and_answer(pla
     assert COMMIT in plane.get("rayservice", "mirrored")["spec"]["serveConfigV2"]
     assert "model.safetensors" in mirror.fetched
     plane.kubectl("delete", "workspace", "--all", "--timeout=120s", timeout_s=150)
+
+
+def test_a_presets_weights_come_from_an_image_of_a_registry(plane: Plane, registry: RunningRegistry) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "pull"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": registry.docker_config()},
+    }
+    plane.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+    options = {"image": registry.image("models/smollm2:1"), "imagePullSecrets": ["pull"]}
+    plane.kubectl("apply", "-f", "-", stdin=workspace("pulled", "smollm2-135m-instruct", presetOptions=options))
+    plane.kubectl("wait", "workspace/pulled", "--for=condition=WorkspaceReady", "--timeout=240s", timeout_s=250)
+    ask = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+    answer = httpx.post(f"{plane.get('workspace', 'pulled')['status']['endpoint']}/chat", json=ask, timeout=60).json()
+    assert "Paris" in answer["Result"]
+    (kept,) = (Path(os.environ["KAITO_RAY_CACHE"]) / "models").glob("image-models-smollm2-sha256*/model.safetensors")
+    assert kept.stat().st_size > 2e8
+    plane.kubectl("delete", "workspace", "pulled", "--timeout=120s", timeout_s=150)
 
 
 def test_a_model_that_the_hub_does_not_have_is_told_with_the_nearest_preset(plane: Plane) -> None:

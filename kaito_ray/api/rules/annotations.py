@@ -1,4 +1,4 @@
-"""KAITO's annotations: each is honoured, mapped with a warning, or refused by name."""
+"""KAITO's annotations and labels: each is honoured, mapped with a warning, or refused by name."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ REFUSED: Final = {
     "inference.kaito.sh/static-model-mirror": "there is no model mirror; remove it",
 }
 
+REFUSED_LABELS: Final = {
+    "kaito.sh/inference-role": "a replica does prefill and decode; remove it, and serve the model by one Workspace",
+    "multiroleinference.kaito.sh/created-by": "a replica does prefill and decode; serve the model by one Workspace",
+}
+MAPPED_LABELS: Final = {
+    "inferenceset.kaito.sh/created-by": "there are no InferenceSets; this is a Workspace of its own, and inference.autoscaling "
+    "says how many replicas it has",
+    "kaito.sh/upgrade-to-version": "it upgrades nothing; `kaito-ray upgrade` moves the worker image",
+}
+
 
 def faults(workspace: Workspace) -> Iterator[InvalidWorkspace]:
     """Yield what is wrong with the annotations."""
@@ -45,6 +55,8 @@ def faults(workspace: Workspace) -> Iterator[InvalidWorkspace]:
             yield InvalidWorkspace(field, f"{value!r} is not supported; use {' or '.join(VALUES[key])}, or remove it")
         elif key == names.NODE_CLASS_ANNOTATION and (problem := syntax.dns_subdomain(value)):
             yield InvalidWorkspace(field, problem)
+    for key in REFUSED_LABELS.keys() & workspace.metadata.labels.keys():
+        yield InvalidWorkspace(f"metadata.labels[{key}]", REFUSED_LABELS[key])
     serves = workspace.inference is not None and workspace.inference.preset is not None
     if load_balancer(workspace) and serves and not (workspace.inference and workspace.inference.api_keys_secret):
         yield InvalidWorkspace(
@@ -62,5 +74,7 @@ def warnings(workspace: Workspace) -> Iterator[str]:
     """Yield what is accepted but means something else here."""
     if workspace.metadata.annotations.get(names.RUNTIME_ANNOTATION, "").lower() == "transformers":
         yield f"metadata.annotations[{names.RUNTIME_ANNOTATION}]: vLLM serves every model here, /chat included"
+    for key in sorted(MAPPED_LABELS.keys() & workspace.metadata.labels.keys()):
+        yield f"metadata.labels[{key}]: {MAPPED_LABELS[key]}"
     if load_balancer(workspace) and workspace.inference and workspace.inference.template is not None:
         yield f"metadata.annotations[{names.ENABLE_LB_ANNOTATION}]: whoever reaches it may use the pod; let it ask for keys itself"

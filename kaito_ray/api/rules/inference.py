@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from kaito_ray.api import names
 from kaito_ray.api.rules import syntax
-from kaito_ray.api.workspace import AdapterSpec, DataSource, InferenceSpec, PresetSpec, Workspace
+from kaito_ray.api.workspace import AdapterSpec, DataSource, InferenceSpec, PresetOptions, PresetSpec, Workspace
 from kaito_ray.errors import InvalidWorkspace, UnknownPreset
 
 
@@ -65,13 +65,32 @@ def preset_faults(preset: PresetSpec, field: str, presets: Collection[str]) -> I
     options = preset.preset_options
     if options is None:
         return
-    if options.image:
-        yield InvalidWorkspace(
-            f"{field}.presetOptions.image",
-            "weights no longer come in images; remove it, and for a gated model set modelAccessSecret",
-        )
+    yield from _image_faults(preset, options, f"{field}.presetOptions")
     if options.model_access_secret is not None and (problem := syntax.dns_subdomain(options.model_access_secret)):
         yield InvalidWorkspace(f"{field}.presetOptions.modelAccessSecret", problem)
+
+
+def _image_faults(preset: PresetSpec, options: PresetOptions, field: str) -> Iterator[InvalidWorkspace]:
+    """Yield what is wrong with an image of weights."""
+    if options.image_pull_secrets and not options.image:
+        yield InvalidWorkspace(f"{field}.imagePullSecrets", "nothing is pulled; set image or remove it")
+    for index, name in enumerate(options.image_pull_secrets):
+        if problem := syntax.dns_subdomain(name):
+            yield InvalidWorkspace(f"{field}.imagePullSecrets[{index}]", problem)
+    if not options.image:
+        return
+    if field.startswith("tuning."):
+        yield InvalidWorkspace(f"{field}.image", "a model to tune comes from the hub; remove it")
+    elif problem := syntax.image(options.image):
+        yield InvalidWorkspace(f"{field}.image", problem)
+    if preset.revision:
+        yield InvalidWorkspace(
+            f"{field}.image", "revision is for the hub; name the image by digest instead, and remove revision"
+        )
+    if preset.trust_remote_code:
+        yield InvalidWorkspace(
+            f"{field}.image", "no code is taken out of an image; remove trustRemoteCode, or use the hub"
+        )
 
 
 def _adapters_faults(workspace: str, spec: InferenceSpec) -> Iterator[InvalidWorkspace]:

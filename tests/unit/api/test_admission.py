@@ -52,9 +52,29 @@ INVALID = [
     pytest.param(workspace(inference={"template": {}}), ["inference"], id="both preset and template"),
     pytest.param(workspace(inference={"preset": {"name": "phi4"}}), ["inference.preset.name"], id="unknown preset"),
     pytest.param(
-        workspace(inference={"preset": {"presetOptions": {"image": "a/b:1"}}}),
+        workspace(inference={"preset": {"presetOptions": {"image": "No Image"}}}),
         ["inference.preset.presetOptions.image"],
-        id="weights in an image",
+        id="weights in what is no image",
+    ),
+    pytest.param(
+        workspace(inference={"preset": {"presetOptions": {"image": "a/b:1"}, "revision": "main"}}),
+        ["inference.preset.presetOptions.image"],
+        id="weights in an image at a revision of the hub",
+    ),
+    pytest.param(
+        workspace(inference={"preset": {"presetOptions": {"image": "a/b:1"}, "trustRemoteCode": True}}),
+        ["inference.preset.presetOptions.image"],
+        id="code in an image",
+    ),
+    pytest.param(
+        workspace(inference={"preset": {"presetOptions": {"imagePullSecrets": ["pull"]}}}),
+        ["inference.preset.presetOptions.imagePullSecrets"],
+        id="a Secret to pull nothing with",
+    ),
+    pytest.param(
+        workspace(inference=None, tuning={**TUNING, "preset": {"name": "phi-4", "presetOptions": {"image": "a/b:1"}}}),
+        ["tuning.preset.presetOptions.image"],
+        id="an image to tune",
     ),
     pytest.param(workspace(inference={"config": "No Such"}), ["inference.config"], id="config"),
     pytest.param(

@@ -8,7 +8,9 @@ from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.settings import Settings, from_arguments
-from kaito_ray.errors import UnsupportedGPU
+from kaito_ray.errors import UnsupportedGPU, UserError
+from kaito_ray.render.rayservice import rayservice
+from kaito_ray.render.serve_config import app_args
 from kaito_ray.testing.builders import node, workspace
 
 V100 = node(
@@ -49,3 +51,34 @@ def test_where_no_type_is_named_the_operator_picks_by_the_prices_that_it_was_giv
     found = plan(seen, from_arguments(["--prices", str(file)], {})).plan
     assert found.machine.instance_type == "Standard_ND96isr_H100_v5"
     assert "the lowest price" in found.why[0]
+
+
+FROM_IMAGE = workspace(
+    inference={
+        "preset": {
+            "name": "llama-3.1-8b-instruct",
+            "presetOptions": {"image": "registry.example.com/llama:1", "imagePullSecrets": ["pull"]},
+        }
+    }
+)
+
+
+def test_weights_from_an_image_are_pulled_with_its_secret_and_need_no_token_of_the_hub() -> None:
+    secret = {"data": {".dockerconfigjson": "e30="}}
+    seen = Observed(Workspace.from_wire(FROM_IMAGE), FROM_IMAGE, pull_secrets={"pull": secret})
+    inputs = plan(seen, from_arguments([], {})).inputs
+    assert inputs.pull_secrets == {"pull": "e30="}
+    source = app_args(inputs).source
+    # The hub's name stays: adapters say which model they were made for.
+    assert (source.image, source.hub) == ("registry.example.com/llama:1", "meta-llama/Llama-3.1-8B-Instruct")
+    pod = rayservice(inputs)["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    asked = int(pod["containers"][0]["resources"]["requests"]["ephemeral-storage"].removesuffix("Mi")) * 2**20
+    assert asked > 2 * inputs.plan.preset.weights_bytes + 10 * 2**30
+
+
+def test_a_secret_to_pull_weights_with_that_is_missing_is_named() -> None:
+    seen = Observed(Workspace.from_wire(FROM_IMAGE), FROM_IMAGE)
+    with pytest.raises(
+        UserError, match=r"^inference\.preset\.presetOptions\.imagePullSecrets: there is no Secret pull"
+    ):
+        plan(seen, from_arguments([], {}))
