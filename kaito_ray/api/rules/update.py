@@ -25,9 +25,7 @@ def faults(new: Workspace, old: Workspace) -> Iterator[InvalidWorkspace]:
             new.resource.label_selector.as_labels(),
         ),
         ("inference.preset", _model(old, "inference"), _model(new, "inference")),
-        ("tuning.preset", _model(old, "tuning"), _model(new, "tuning")),
-        ("tuning.method", _method(old), _method(new)),
-        ("tuning.input.name", _input_name(old), _input_name(new)),
+        *_of_the_run(old, new),
     ):
         if before != after:
             yield InvalidWorkspace(field, f"it cannot change while the Workspace lives; {again}")
@@ -43,9 +41,11 @@ def _model(workspace: Workspace, part: str) -> PresetSpec | None:
     return preset and preset.model_copy(update={"name": preset.name.lower()})
 
 
-def _method(workspace: Workspace) -> str:
-    return ((workspace.tuning and workspace.tuning.method) or "").lower()
-
-
-def _input_name(workspace: Workspace) -> str | None:
-    return workspace.tuning.input.name if workspace.tuning and workspace.tuning.input else None
+def _of_the_run(old: Workspace, new: Workspace) -> Iterator[tuple[str, object, object]]:
+    """Yield what a tuning run is made of: it has one set of arguments, and its job is never written again."""
+    yield "tuning.preset", _model(old, "tuning"), _model(new, "tuning")
+    if old.tuning is None or new.tuning is None:
+        return
+    yield "tuning.method", (old.tuning.method or "").lower(), (new.tuning.method or "").lower()
+    for field in ("config", "input", "output", "workers", "resume"):
+        yield f"tuning.{field}", getattr(old.tuning, field), getattr(new.tuning, field)
