@@ -110,7 +110,8 @@ class ModelFiles:
     def _take(self, path: PurePosixPath, content: IO[bytes], size_bytes: int) -> None:
         self._forget(path)
         beside = path.suffix in _BESIDE and size_bytes <= _BESIDE_LIMIT_BYTES
-        if path.suffix == WEIGHTS or beside:
+        # Hidden files are somebody's notes, such as the manifest of the cache that the image was made from.
+        if (path.suffix == WEIGHTS or beside) and not path.name.startswith("."):
             file = self._scratch / str(self._members + len(self._files))
             with file.open("wb") as out:
                 shutil.copyfileobj(content, out, 2**20)

@@ -6,7 +6,6 @@ machine, and a third is not there. A preset's weights come from an image in a re
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
-from tests.adapters import layer_of, tar
+from tests.adapters import OCI_LAYER, layer_of, tar
 from tests.e2e.conftest import Plane
 from tests.e2e.serving.hub import COMMIT, Hub, hub
 from tests.registry import RunningRegistry, oci_layout, running_registry
@@ -59,9 +58,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegist
     """A registry with a preset's weights in an image of one layer, as a build `FROM scratch` makes it."""
     weights = local_directory(find("smollm2-135m-instruct").source)
     root = tmp_path_factory.mktemp("registry")
-    layer = gzip.compress(tar({f"weights/{f.name}": f.read_bytes() for f in weights.iterdir() if f.is_file()}), 1)
+    layer = tar({f"weights/{file.name}": file.read_bytes() for file in weights.iterdir() if file.is_file()})
+    image = oci_layout(root / "image", [layer_of(layer, media_type=OCI_LAYER)], layer)
     with running_registry(root / "registry", with_password=True) as found:
-        found.push_with_skopeo(oci_layout(root / "image", [layer_of(layer)], layer), "models/smollm2:1")
+        found.push_with_skopeo(image, "models/smollm2:1")
         yield found
 
 

@@ -61,8 +61,11 @@ def test_the_files_of_the_folder_with_the_model_are_taken(
     registry: MemoryRegistry, tmp_path: Path, prefix: str
 ) -> None:
     noise = {"etc/passwd.txt": b"root", "usr/lib/python3/config.json": b"{}", f"{prefix}run.py": b"print()"}
+    noise[f"{prefix}.kaito-ray-manifest.json"] = b"{}"  # of a cache that somebody made an image of
     registry.push("1", gzipped(tar(noise)), gzipped(tar(model(prefix, **{"pytorch_model.bin": b"pickle"}))))
-    assert names(fetched(tmp_path)) == {"config.json", "model.safetensors", "tokenizer.json"}
+    folder = fetched(tmp_path)
+    assert names(folder) == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert fetched(tmp_path) == folder
 
 
 def test_an_artifact_whose_layers_are_the_files_is_taken(registry: MemoryRegistry, tmp_path: Path) -> None:
