@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from kaito_ray.api.app_args import AppArgs
 
+FORKED: Final = "KAITO_RAY_FORKED_ENGINE"
+"""Environment variable of a replica whose engine is forked: `engine_processes` says when, and why."""
+
 _EVERYWHERE: Final[dict[str, Any]] = {
     # No web page of another site may read answers; vLLM's own default is every origin.
     "allowed_origins": [],
@@ -52,5 +55,5 @@ def environment(args: AppArgs) -> dict[str, str]:
     }
     if args.device == "cpu":
         # By itself vLLM pins one thread to each core it likes, whoever else runs there.
-        return common | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return common | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", FORKED: "1"}
     return common

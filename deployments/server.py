@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
-import ray
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from ray.serve.llm import LLMConfig
-from ray.serve.llm.deployment import LLMServer
+from vllm.v1.engine import utils as vllms_processes
 
-from deployments import every_node, json_logs
+from deployments import engine_processes, every_node, json_logs
 from deployments.adapters.cache import Cache
 from deployments.adapters.check import Base, module_shapes
 from deployments.adapters.engine import VllmAdapters
 from deployments.adapters.source import AdapterFiles
 from deployments.adapters.store import AdapterStore
+from deployments.engine_args import engine_kwargs
 from deployments.gate import tokens
 from deployments.gate.gate import Gate
 from deployments.gate.metrics import GateMetrics
 from deployments.gate.watch import KeyWatch
 from deployments.mounts import mounted
+from deployments.placement import worker_bundle
+from deployments.ray_internals import QuietLLMServer, WeightsAreLocal
 from deployments.routes.attach import with_our_routes
 from deployments.unknown_model import name_what_exists
 from kaito_ray.api.app_args import KEYS_MOUNT, AppArgs, ModelSource, UserConfig
@@ -34,22 +35,18 @@ _VLLMS_MAX_LORA_RANK: Final = 16
 """vLLM's default of `max_lora_rank`."""
 
 
-class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for us
+class WorkspaceServer(QuietLLMServer):
     """Serves one Workspace."""
 
-    async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, llm_config: LLMConfig, *, args: dict[str, Any]
-    ) -> None:
-        """Fetch the weights, start the engine, and return when it is ready."""
+    async def __init__(self, *, args: dict[str, Any]) -> None:  # type: ignore[misc] # Serve awaits it
+        """Fetch the weights, start the engine, and return when it is ready; `args` is `AppArgs` as it was written."""
         json_logs.to_stdout()
         self._args = AppArgs.from_wire(args)
         self._started = False
-        if self._args.device == "cpu":
-            _use_all_cores_of_the_node()
         self._weights = await every_node.fetch(self._args.source)
-        llm_config.model_loading_config.model_source = str(self._weights)
-        llm_config.get_engine_config().hf_model_id = str(self._weights)
-        await super().__init__(llm_config)
+        if engine_processes.wanted():
+            engine_processes.fork_from(vllms_processes)
+        await super().__init__(llm_config(self._args, self._weights))
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app that HAProxy reaches: every route of vLLM, and ours."""
@@ -84,6 +81,18 @@ class WorkspaceServer(LLMServer):  # type: ignore[misc] # Ray is not typed for u
             self._started = True
 
 
+def llm_config(args: AppArgs, weights: Path) -> LLMConfig:
+    """Return Ray's description of the engine."""
+    return LLMConfig(
+        model_loading_config={"model_id": args.served_model_name, "model_source": str(weights)},
+        engine_kwargs=engine_kwargs(args),
+        # vLLM's Prometheus metrics, by vLLM's names, at /metrics; Ray's wrapper would rename and move them.
+        log_engine_metrics=False,
+        callback_config={"callback_class": WeightsAreLocal},
+        placement_group_config={"bundle_per_worker": worker_bundle(args)},
+    )
+
+
 def _base(args: AppArgs, weights: Path) -> Base:
     return Base(
         max_lora_rank=args.engine_args.get("max_lora_rank", _VLLMS_MAX_LORA_RANK),
@@ -94,13 +103,3 @@ def _base(args: AppArgs, weights: Path) -> Base:
 
 def _names(source: ModelSource) -> tuple[str | None, ...]:
     return source.hub, source.package, source.package and source.package.partition("==")[0], source.local_dir
-
-
-def _use_all_cores_of_the_node() -> None:
-    """Give the engine as many threads as Ray counts CPUs on this node.
-
-    Ray sets OMP_NUM_THREADS to the CPUs that the replica asked for, rounded up: one.
-    """
-    node_id = ray.get_runtime_context().get_node_id()
-    cpus = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == node_id)
-    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))

@@ -40,7 +40,7 @@ from kaito_ray.local.home import Home
 from kaito_ray.local.karpenter import Karpenter, node_name
 from kaito_ray.local.kubelet import Kubelet
 from kaito_ray.local.kuberay import KubeRay
-from kaito_ray.local.objects import Objects
+from kaito_ray.local.objects import Objects, due
 from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.ray_head import RayHead
 from kaito_ray.local.ray_rest import Ray, RayRest
@@ -53,6 +53,9 @@ FOLLOWED = (
 )  # fmt: skip
 _PERIOD_S = 2.0
 """How often to look at Ray, which tells us nothing by itself; KubeRay's own period."""
+_STARTING_PERIOD_S = 0.25
+"""The same, while a Ray cluster is young: each look that comes late is part of somebody's cold start."""
+_YOUNG_S = 180.0
 _SETTLE_S = 0.1
 """How long to wait after news for more of it."""
 _PROBE_TIMEOUT_S = 2.0
@@ -108,7 +111,7 @@ async def _repeat(name: str, objects: Objects, reconcile: Callable[[], Awaitable
     news = objects.listener()
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), _PERIOD_S)
+            await asyncio.wait_for(news.wait(), _period_s(objects))
         await asyncio.sleep(_SETTLE_S)
         news.clear()
         if not objects.synced:
@@ -119,6 +122,11 @@ async def _repeat(name: str, objects: Objects, reconcile: Callable[[], Awaitable
             log.info("%s will be tried again: %s", name, error)
         except Exception:
             log.exception("%s: a pass failed; the next one follows", name)
+
+
+def _period_s(objects: Objects) -> float:
+    made = [cluster["metadata"]["creationTimestamp"] for cluster in objects.all(RAY_CLUSTERS)]
+    return _PERIOD_S if all(due(then, _YOUNG_S) for then in made) else _STARTING_PERIOD_S
 
 
 async def _main(home: Home) -> None:
