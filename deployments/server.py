@@ -24,9 +24,11 @@ from deployments.gate.watch import KeyWatch
 from deployments.mounts import mounted
 from deployments.placement import worker_bundle
 from deployments.ray_internals import QuietLLMServer, WeightsAreLocal
+from deployments.routes import startup
 from deployments.routes.attach import with_our_routes
 from deployments.unknown_model import name_what_exists
 from kaito_ray.api.app_args import KEYS_MOUNT, AppArgs, ModelSource, UserConfig
+from kaito_ray.api.status import ReplicaStart
 from kaito_ray.weights import cache_directory
 
 _FIRST_ADAPTERS_TIMEOUT_S: Final = 300.0
@@ -44,9 +46,11 @@ class WorkspaceServer(QuietLLMServer):
         self._args = AppArgs.from_wire(args)
         self._started = False
         self._weights = await every_node.fetch(self._args.source)
+        had_weights = startup.now()
         if engine_processes.wanted():
             engine_processes.fork_from(vllms_processes)
         await super().__init__(llm_config(self._args, self._weights))
+        self._start = ReplicaStart(weights=had_weights, engine=startup.now())
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app that HAProxy reaches: every route of vLLM, and ours."""
@@ -57,6 +61,7 @@ class WorkspaceServer(QuietLLMServer):
             _base(self._args, self._weights),
         )
         app.state.adapter_store = self._adapters
+        app.state.replica_start = self._start
         engine = app.state.engine_client
         self._gate = Gate(batch=engine.vllm_config.scheduler_config.max_num_seqs)
         self._keys = KeyWatch(self._gate, mounted(KEYS_MOUNT))

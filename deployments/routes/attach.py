@@ -9,12 +9,12 @@ from deployments.body import WholeBody
 from deployments.disconnect import CancellationIsDisconnect
 from deployments.gate.gate import Gate
 from deployments.gate.middleware import GateMiddleware
-from deployments.routes import adapters, bad_bodies, chat, health, models
+from deployments.routes import adapters, bad_bodies, chat, health, models, startup
 
 
 def with_our_routes(app: FastAPI, gate: Gate) -> FastAPI:
     """Return the same app with our routes; where vLLM or Ray has one of that path, ours takes its place."""
-    ours = [health.router, models.router, adapters.router, chat.router]
+    ours = [health.router, models.router, adapters.router, startup.router, chat.router]
     replaced = {_path(route) for router in ours for route in router.routes}
     app.router.routes[:] = [route for route in app.router.routes if _path(route) not in replaced]
     for router in ours:

@@ -12,6 +12,10 @@ State = Literal["Pending", "Ready", "NotReady", "Running", "Succeeded", "Failed"
 """KAITO's `status.state`: the first three for inference, the last three for tuning."""
 
 
+PhaseName = Literal["Planned", "MachineReady", "RayReady", "ServeReady", "WeightsReady", "EngineReady", "Answering"]
+"""Phases of a first start, in their order."""
+
+
 class Condition(ApiModel):
     """One Kubernetes condition."""
 
@@ -118,6 +122,26 @@ class TuningStatus(ApiModel):
     """The adapter: its image by digest, or its directory."""
 
 
+class StartPhase(ApiModel):
+    """One phase of a Workspace's first start, which has ended."""
+
+    name: PhaseName
+    """What was reached: each waits for the one before it."""
+    at: str = Field(json_schema_extra={"format": "date-time"})
+    """When, RFC 3339."""
+    seconds: int
+    """Since the phase before; of the first one, since the Workspace was created."""
+
+
+class ReplicaStart(ApiModel):
+    """What a replica says of its own start, at `/startup`; RFC 3339."""
+
+    weights: str
+    """When it had the weights on its disk, whole."""
+    engine: str
+    """When its engine could answer."""
+
+
 class WorkspaceStatus(ApiModel):
     """What the operator saw."""
 
@@ -147,6 +171,8 @@ class WorkspaceStatus(ApiModel):
     """Each declared adapter."""
     tuning: TuningStatus | None = None
     """Progress of a tuning run."""
+    startup: tuple[StartPhase, ...] = ()
+    """How long each phase took from the creation of the Workspace to its first answer; kept as it was, later."""
     observed_generation: int | None = None
     """The `metadata.generation` this status was computed from."""
 

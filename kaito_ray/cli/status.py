@@ -25,7 +25,7 @@ def status(
     kubeconfig: KubeconfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Print whether the control plane of this machine runs, and how each Workspace is.
+    """Print whether the control plane of this machine runs, how each Workspace is, and how its first start went.
 
     The exit status is 1 where there is no cluster to ask.
     """
@@ -49,6 +49,8 @@ def status(
         say(_sentence(here))
         if found:
             print_table(workspaces.COLUMNS, (workspaces.row(w) for w in found))
+            for line in filter(None, map(workspaces.startup, found)):
+                say(line)
         elif target:
             say(f"There is no Workspace in namespace {target.namespace}.")
     raise typer.Exit(0 if target else 1)

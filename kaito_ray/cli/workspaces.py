@@ -128,7 +128,19 @@ def summary(workspace: Mapping[str, Any]) -> dict[str, Any]:
         "state": status.get("state"),
         "reason": status.get("reason"),
         "endpoint": status.get("endpoint"),
+        "startup": status.get("startup", []),
     }
+
+
+def startup(workspace: Mapping[str, Any]) -> str:
+    """Return how long each phase of its first start took; empty where none has ended."""
+    phases = workspace.get("status", {}).get("startup") or ()
+    if not phases:
+        return ""
+    parts = ", ".join(f"{phase['name']} {phase['seconds']} s" for phase in phases)
+    seconds = sum(phase["seconds"] for phase in phases)
+    how = "answered after" if phases[-1]["name"] == "Answering" else "has been starting for"
+    return f"{workspace['metadata']['name']} {how} {seconds} s: {parts}"
 
 
 def labels(workspace: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api import names
-from kaito_ray.api.status import AdapterStatus, ReplicaStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStart, ReplicaStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller.deployment_state import DeploymentState
 from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
@@ -71,6 +71,8 @@ class Observed:
     """What the replica says of its adapters; None where it was not asked or did not answer."""
     replicas: ReplicaStatus | None = None
     """How many copies of the model there are, where they are scaled: as Ray says now, or said last."""
+    replica_start: ReplicaStart | None = None
+    """What the replica says of its start; None where it was not asked or did not answer."""
     tuned: Tuned = field(default_factory=dict)
     """Tuning Workspaces that adapters come from, those of them that exist; in `workspace` they are resolved."""
     job_log: tuple[str, ...] | None = None
@@ -237,11 +239,14 @@ def _spare(claims: Sequence[Manifest], workspace: Workspace, settings: Settings)
 async def _adapters(
     replicas: Replicas, workspace: Workspace, children: Mapping[Child, Manifest]
 ) -> tuple[AdapterStatus, ...] | None:
-    """Ask the replica, with one of the keys that it was given last."""
+    return await replicas.adapters(workspace.status.endpoint, accepted_key(workspace, children))
+
+
+def accepted_key(workspace: Workspace, children: Mapping[Child, Manifest]) -> bytes | None:
+    """Return one of the keys that the replica was given last; None where it asks for none."""
     mounted = children.get((SECRETS, names.keys_secret(workspace.metadata.name)))
     keys = sorted(((mounted or {}).get("data") or {}).items())
-    key = base64.b64decode(keys[0][1]) if keys else None
-    return await replicas.adapters(workspace.status.endpoint, key)
+    return base64.b64decode(keys[0][1]) if keys else None
 
 
 async def _tuned(cluster: Cluster, workspace: Workspace) -> Tuned:

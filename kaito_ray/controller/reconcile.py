@@ -6,6 +6,7 @@ A pass that finds nothing to change writes nothing.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -24,13 +25,14 @@ from kaito_ray.controller.judgement import NotAdmitted, faults, require_admissib
 from kaito_ray.controller.metrics import PHASES, READY_AFTER
 from kaito_ray.controller.models import Models, ModelUnavailable
 from kaito_ray.controller.node_claims import NodeClaims
-from kaito_ray.controller.observe import Observed, observe
+from kaito_ray.controller.observe import Observed, accepted_key, observe
 from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.rollout import deadline_s, rollout
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.status import deleting_status, refused_status, serving_status
+from kaito_ray.controller.startup import answered
+from kaito_ray.controller.status import deleting_status, endpoint, refused_status, serving_status
 from kaito_ray.controller.template_plan import plan_template
 from kaito_ray.controller.tuning_plan import plan_run
 from kaito_ray.errors import ApiRefused, InvalidWorkspace, UserError
@@ -103,6 +105,9 @@ async def reconcile(
         await _refuse(cluster, seen, manifest, error, now)
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     judged = rollout(seen, planned.plan, settings, now=now)
+    if judged.serving.ready and not answered(workspace.status):
+        told = await replicas.started(endpoint(seen, settings), accepted_key(workspace, seen.children))
+        seen = replace(seen, replica_start=told)
     status = serving_status(seen, planned, settings, judged, now=now)
     with PHASES.labels("tell").time():
         await _tell(cluster, manifest, status, announce.of_serving(workspace.status, status, planned, steps), now)

@@ -16,6 +16,7 @@ from kaito_ray.controller.progress import Progress, progress
 from kaito_ray.controller.rollout import UPGRADING, Rollout
 from kaito_ray.controller.scaling import missing, needed_machines, target_machines
 from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.startup import startup
 from kaito_ray.controller.template_progress import serving_of
 from kaito_ray.errors import UserError
 
@@ -50,6 +51,7 @@ def serving_status(
             "plan": planned.plan.to_status(),
             "replicas": seen.replicas,
             "adapters": adapters,
+            "startup": startup(seen, found.conditions, now=now),
         }
     )
 

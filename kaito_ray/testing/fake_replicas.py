@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kaito_ray.api.status import AdapterStatus, ReplicaStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStart, ReplicaStatus
 
 
 @dataclass
@@ -14,6 +14,8 @@ class FakeReplicas:
     told: dict[str, tuple[AdapterStatus, ...]] = field(default_factory=dict)
     counts: ReplicaStatus | None = None
     """What Ray Serve says of their number."""
+    starts: dict[str, ReplicaStart] = field(default_factory=dict)
+    """The same of their starts."""
     keys: list[bytes | None] = field(default_factory=list)
     """The keys that they were asked with."""
 
@@ -25,3 +27,8 @@ class FakeReplicas:
     async def counted(self, dashboard: str, token: str) -> ReplicaStatus | None:  # noqa: ARG002 - the protocol's
         """As `Replicas.counted`."""
         return self.counts
+
+    async def started(self, endpoint: str | None, key: bytes | None = None) -> ReplicaStart | None:
+        """As `Replicas.started`."""
+        self.keys.append(key)
+        return self.starts.get(endpoint or "")

@@ -13,7 +13,7 @@ from tests.e2e.serving.routes import documented
 PROGRAM = """
 import json, sys
 from types import SimpleNamespace
-from deployments.routes import adapters, chat, health, models
+from deployments.routes import adapters, chat, health, models, startup
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -23,7 +23,7 @@ encoder = SimpleNamespace(get_pooling_task=lambda tasks: "embed", architecture="
 found = {}
 for name, task in (("text", "generate"), ("embedding", "embed")):
     app = build_app(arguments, supported_tasks=(task,), model_config=encoder)
-    for ours in (adapters, chat, health, models):
+    for ours in (adapters, chat, health, models, startup):
         app.include_router(ours.router)
     paths = app.openapi()["paths"]
     found[name] = [[method.upper(), path] for path, methods in paths.items() for method in methods]

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStart
 from kaito_ray.controller.replicas import HttpReplicas
 
 
 @asynccontextmanager
 async def replica(answer: Any, status: int = 200) -> AsyncIterator[str]:
-    """Run a server that answers `/adapters` so; yield its URL."""
+    """Run a server that answers `/adapters` and `/startup` so; yield its URL."""
 
-    async def adapters(_: web.Request) -> web.Response:
+    async def answered(_: web.Request) -> web.Response:
         return web.json_response(answer, status=status)
 
     app = web.Application()
-    app.router.add_get("/adapters", adapters)
+    for path in ("/adapters", "/startup"):
+        app.router.add_get(path, answered)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -53,3 +54,11 @@ async def test_nobody_there_is_no_answer() -> None:
         pass
     assert await HttpReplicas().adapters(url) is None
     assert await HttpReplicas().adapters(None) is None
+
+
+async def test_a_replica_says_how_it_came_up() -> None:
+    start = ReplicaStart(weights="2026-01-01T00:00:20Z", engine="2026-01-01T00:00:30Z")
+    async with replica(start.to_wire()) as url:
+        assert await HttpReplicas().started(url) == start
+    async with replica({}, 404) as url:  # one of a worker image that is older than the operator
+        assert await HttpReplicas().started(url) is None

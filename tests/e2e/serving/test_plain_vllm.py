@@ -18,7 +18,7 @@ from tests.e2e.serving.conftest import CONTEXT_TOKENS, PRESET
 
 pytestmark = pytest.mark.engine
 
-OURS = {"/chat", "/adapters", "/v1/models/{model}"}
+OURS = {"/chat", "/adapters", "/startup", "/v1/models/{model}"}
 HELLO = [{"role": "user", "content": "Say hello."}]
 GREEDY = {"model": PRESET, "max_tokens": 4, "temperature": 0}
 

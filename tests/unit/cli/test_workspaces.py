@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kaito_ray.cli.workspaces import COLUMNS, NoSuchWorkspace, endpoint, pick, row, stuck, summary
+from kaito_ray.cli.workspaces import COLUMNS, NoSuchWorkspace, endpoint, pick, row, startup, stuck, summary
 
 from .builders import workspace
 
@@ -86,4 +86,13 @@ def test_the_summary_is_for_programs() -> None:
         "state": "Ready",
         "reason": None,
         "endpoint": "http://127.0.0.1:20004",
+        "startup": [],
     }
+
+
+def test_a_first_start_is_told_phase_by_phase() -> None:
+    phases = [{"name": "Planned", "at": "2026-01-01T00:00:01Z", "seconds": 1}]
+    assert startup(workspace()) == ""
+    assert startup(workspace(startup=phases)) == "smollm2 has been starting for 1 s: Planned 1 s"
+    phases.append({"name": "Answering", "at": "2026-01-01T00:00:40Z", "seconds": 39})
+    assert startup(workspace(startup=phases)) == "smollm2 answered after 40 s: Planned 1 s, Answering 39 s"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kaito_ray.api.status import AdapterStatus
+from kaito_ray.api.status import AdapterStatus, ReplicaStart
 from kaito_ray.controller.desired import APPLIED
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
@@ -445,6 +445,18 @@ async def test_the_replica_is_asked_for_its_adapters_with_a_key() -> None:
     await stage.serving()
     await stage.reconciled()
     assert stage.replicas.keys[-1] == b"sk-alice"
+
+
+async def test_the_pass_that_finds_it_ready_writes_down_how_the_replica_came_up_and_no_later_one_asks() -> None:
+    stage = await Stage().given()
+    start = ReplicaStart(weights="2026-01-01T00:00:20Z", engine="2026-01-01T00:00:30Z")
+    stage.replicas.starts["http://127.0.0.1:31000"] = start
+    phases = {phase["name"]: phase["at"] for phase in (await stage.serving())["status"]["startup"]}
+    assert (phases["WeightsReady"], phases["EngineReady"]) == (start.weights, start.engine)
+    assert list(phases)[-1] == "Answering"
+    writes, asked = len(stage.cluster.writes), len(stage.replicas.keys)
+    await stage.reconciled(now=LATER)
+    assert (stage.cluster.writes[writes:], len(stage.replicas.keys)) == ([], asked)
 
 
 async def told(stage: Stage) -> list[Manifest]:
