@@ -2,7 +2,7 @@
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart tuning-demo test setup setup-tests check format unit conformance e2e wheel lock generate clean
+.PHONY: quickstart tuning-demo test setup setup-tests check format unit conformance e2e soak wheel lock generate clean
 
 quickstart: setup  ## Start, apply a Workspace, wait, ask it a question, print the answer.
 	kaito-ray quickstart
@@ -37,6 +37,12 @@ conformance:  ## What the API server does, through kubectl and the Python client
 
 e2e:  ## A real API server, a real Ray cluster, a real vLLM, a real browser.
 	pytest -q tests/e2e
+
+SOAK_S ?= 1800
+SOAK_JSON ?= $(CURDIR)/benchmarks/local/results/soak.json
+
+soak:  ## Load without end while everything changes: SOAK_S seconds, half an hour by default; the figures go to SOAK_JSON.
+	KAITO_RAY_SOAK_S=$(SOAK_S) KAITO_RAY_SOAK_JSON=$(SOAK_JSON) pytest -q tests/e2e/soak
 
 lock:  ## Pin every dependency, with hashes.
 	uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override .lock-overrides \
