@@ -136,14 +136,14 @@ def kill(plane: Plane, part: str) -> None:
     until(lambda: pid() not in (None, first), f"another {part}")
 
 
-def answers(plane: Plane) -> bool:
-    words = ["kubectl", "get", "--raw=/readyz", "--request-timeout=5s"]
+def admits(plane: Plane) -> bool:
+    words = ["kubectl", "apply", "--dry-run=server", f"--filename={SMOLLM2}", "--request-timeout=5s"]
     return subprocess.run(words, env=plane.env, capture_output=True, check=False).returncode == 0
 
 
 def ready(plane: Plane) -> bool:
     found = plane.get("workspace", "smollm2")["status"]["conditions"]
-    return {c["type"]: c["status"] for c in found}["WorkspaceReady"] == "True"
+    return any(c["type"] == "WorkspaceReady" and c["status"] == "True" for c in found)
 
 
 def test_no_stream_is_lost_and_nothing_grows(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_no_stream_is_lost_and_nothing_grows(stage: Stage, capsys: pytest.Captur
         until(lambda: load.whole >= CLIENTS, "the first streams")
         for part in ("operator", "apiserver"):
             kill(plane, part)
-        until(lambda: answers(plane), "the API server")
+        until(lambda: admits(plane), "the API server, and the operator's webhook")
         one_round(stage, load, rounds)
         with growth.watched():
             while time.monotonic() < ends or load.whole < STREAMS:
