@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from kaito_ray.api import conditions as c
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
 from kaito_ray.controller import announce, scaling, template_run, tuning_run
@@ -105,7 +106,7 @@ async def reconcile(
         await _refuse(cluster, seen, manifest, error, now)
         return REFUSED_BY_API_S if isinstance(error, ApiRefused) else RESYNC_S
     judged = rollout(seen, planned.plan, settings, now=now)
-    if judged.serving.ready and not answered(workspace.status):
+    if judged.serving.reason == c.INFERENCE_READY_REASON and not answered(workspace.status):
         told = await replicas.started(endpoint(seen, settings), accepted_key(workspace, seen.children))
         seen = replace(seen, replica_start=told)
     status = serving_status(seen, planned, settings, judged, now=now)

@@ -55,7 +55,8 @@ def startup(seen: Observed, conditions: Sequence[Condition], *, now: str) -> tup
 
 def _since(conditions: Sequence[Condition], type_: str) -> str | None:
     found = next((condition for condition in conditions if condition.type == type_), None)
-    return found.last_transition_time if found is not None and found.status == "True" else None
+    holds = found is not None and found.status == "True" and found.reason != c.SCALED_TO_ZERO_REASON
+    return found.last_transition_time if found is not None and holds else None
 
 
 def _cluster(seen: Observed) -> Mapping[str, Any]:
