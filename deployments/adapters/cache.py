@@ -11,6 +11,7 @@ The locks are flock(2): the kernel drops them with the process, so a crash leave
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import shutil
@@ -20,8 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kaito_ray.errors import KaitoRayError
+
 DEFAULT_LIMIT_BYTES: Final = 50 * 2**30
 _LOCK_POLL_S: Final = 0.1
+
+
+class DiskFull(KaitoRayError):
+    """There is no room for an adapter; what was fetched of it stays, and the next attempt goes on from there."""
+
+    reason = "DiskFull"
 
 
 @dataclass
@@ -75,6 +84,9 @@ class Cache:
         """Wait for sole charge of `digest`; give the place to build it, or None where someone else did.
 
         When the block succeeds the adapter is there, whole and at once. When it fails, `parts` keeps what is in it.
+
+        Raises:
+            DiskFull: in place of the block's own error, where that is the cause.
         """
         final = self._root / _name(digest)
         # The other side may be another process, so there is no asyncio.Event to wait for.
@@ -91,6 +103,13 @@ class Cache:
             yield Filling(parts, fresh)
             fresh.rename(final)
             shutil.rmtree(parts)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFull(
+                f"the disk of {self._root} is full ({os.strerror(error.errno)}), so the adapter has no room there; take "
+                "what is not needed out of inference.adapters, or make room on that disk of the node"
+            ) from error
         finally:
             if fd is not None:
                 os.close(fd)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from deployments.adapters.cache import Entry
+from deployments.adapters.cache import DiskFull, Entry
 from deployments.adapters.check import Base, check
 from deployments.adapters.source import Progress
 from deployments.adapters.strength import scaled
@@ -148,12 +148,12 @@ class AdapterStore:
                     return await self._bring(slot)
             except TransientError as error:
                 words, again, state = str(error), True, "Pulling"
-            except (ImageNotFound, RegistryDenied) as error:
-                # A push or a rotated Secret mends it without a word to us.
+            except (ImageNotFound, RegistryDenied, DiskFull) as error:
+                # A push, a rotated Secret or room on the disk mends it without a word to us.
                 words, again = str(error), True
             except KaitoRayError as error:
                 words, again = str(error), False
-            except Exception as error:  # One adapter's trouble, a full disk for instance, must not end the replica.
+            except Exception as error:  # One adapter's trouble must not end the replica.
                 logger.exception("adapter failed", extra={"adapter": slot.wanted.name})
                 words, again = f"{type(error).__name__}: {error}", True
             if slot.served == slot.wanted:

@@ -24,6 +24,8 @@ from kaito_ray.kube.cluster import SECRETS, Cluster, Manifest
 
 VALID_FOR: Final = timedelta(days=3650)
 RENEWED_BEFORE: Final = timedelta(days=365)
+_VALID_SINCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""The API server's clock may be behind ours, or be set back."""
 """A start finds a certificate that is nearer to its end than this, and makes another."""
 
 
@@ -47,15 +49,14 @@ def self_signed(host: str) -> Certificate:
     """Return a new certificate for that host name or address, its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names.MANAGED_BY)])
-    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + VALID_FOR)
+        .not_valid_before(_VALID_SINCE)
+        .not_valid_after(datetime.now(UTC) + VALID_FOR)
         .add_extension(x509.SubjectAlternativeName([_subject(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

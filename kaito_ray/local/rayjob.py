@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from kaito_ray.kube.cluster import Manifest
-from kaito_ray.local.objects import seconds_since, timestamp
+from kaito_ray.local.objects import timestamp
 
 FINALIZER: Final = "ray.io/rayjob-finalizer"
 DONE: Final = ("Complete", "Failed", "ValidationFailed")
@@ -113,20 +113,18 @@ def invalid(job: Manifest, message: str) -> Manifest:
     return {**status, "jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed", "message": message}
 
 
-def overdue(job: Manifest) -> bool:
-    """Return whether the job runs longer than `activeDeadlineSeconds`."""
+def overdue(job: Manifest, ran_s: float) -> bool:
+    """Return whether a job that has run for `ran_s` runs longer than `activeDeadlineSeconds`."""
     limit = job["spec"].get("activeDeadlineSeconds")
-    start = job.get("status", {}).get("startTime")
-    return bool(limit and start and seconds_since(start) > limit)
+    return bool(limit and ran_s > limit)
 
 
-def cluster_expired(job: Manifest) -> bool:
-    """Return whether the finished job's cluster should go."""
+def cluster_expired(job: Manifest, ended_s: float) -> bool:
+    """Return whether the cluster of a job that ended `ended_s` ago should go."""
     spec, status = job["spec"], job.get("status", {})
     if status.get("jobDeploymentStatus") not in DONE or not spec.get("shutdownAfterJobFinishes"):
         return False
-    end = status.get("endTime")
-    return not end or seconds_since(end) >= spec.get("ttlSecondsAfterFinished", 0)
+    return bool(ended_s >= spec.get("ttlSecondsAfterFinished", 0))
 
 
 def _time(milliseconds: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 _LIFETIME: Final = timedelta(days=3650)
 _RENEW_BEFORE: Final = timedelta(days=30)
+_VALID_SINCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Clocks get set back, and a certificate that is not valid yet would lock everybody out until the day comes again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def _make(paths: Certificates) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + _LIFETIME
+    end = datetime.now(UTC) + _LIFETIME
 
     def builder(name: str, issuer: str, public_key: Any) -> x509.CertificateBuilder:
         return (
@@ -53,7 +55,7 @@ def _make(paths: Certificates) -> None:
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
+            .not_valid_before(_VALID_SINCE)
             .not_valid_after(end)
         )
 

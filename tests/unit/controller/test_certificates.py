@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from kaito_ray.controller import certificates
 from kaito_ray.controller.certificates import kept, self_signed
@@ -69,3 +70,8 @@ async def test_behind_a_service_only_the_certificate_is_written_into_the_charts_
     (stored,) = await cluster.list(VALIDATING_WEBHOOKS)
     assert stored["webhooks"] == [{**charts["webhooks"][0], "clientConfig": {**service, "caBundle": "eA=="}}]
     assert [write.verb for write in cluster.writes] == ["create", "replace"]
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+    read = x509.load_pem_x509_certificate(self_signed("127.0.0.1").certificate)
+    assert read.not_valid_before_utc.year == 2000

@@ -14,6 +14,7 @@ import yaml
 
 from kaito_ray.errors import ApiUnavailable
 from kaito_ray.kube.cluster import EVENTS, PODS, RAY_CLUSTERS, RAY_JOBS, RAY_SERVICES, SECRETS, SERVICES, Manifest
+from kaito_ray.local import stopwatch
 from kaito_ray.local.home import Home
 from kaito_ray.local.kubelet import FINALIZER
 from kaito_ray.local.objects import Objects
@@ -21,6 +22,7 @@ from kaito_ray.local.ray_clusters import RayClusters
 from kaito_ray.local.raycluster_controller import RayClusterController
 from kaito_ray.local.rayjob_controller import RayJobController
 from kaito_ray.local.rayservice_controller import RayServiceController
+from kaito_ray.local.stopwatch import Stopwatches
 from kaito_ray.testing.fake_cluster import FakeCluster
 from tests.unit.local.fake_ray import FakeAccess
 from tests.unit.local.manifests import cluster_spec, ray_job, ray_service
@@ -47,7 +49,7 @@ class World:
         clusters = RayClusters(self.objects, self.ray, self._suffix)
         self._controllers = (
             (RAY_SERVICES, RayServiceController(self.objects, clusters, clock=lambda: self.now)),
-            (RAY_JOBS, RayJobController(self.objects, clusters)),
+            (RAY_JOBS, RayJobController(self.objects, clusters, Stopwatches(lambda: self.now))),
             (RAY_CLUSTERS, RayClusterController(self.home, self.objects, clusters, "this", 4)),
         )
 
@@ -533,6 +535,35 @@ async def test_a_job_over_its_deadline_is_stopped_and_not_tried_again(world):
     status = (await job_of(world))["status"]
     assert (status["jobDeploymentStatus"], status["reason"]) == ("Failed", "DeadlineExceeded")
     assert world.ray.only.stopped == [job["submission_id"]]
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_is_set_neither_ends_a_job_nor_lets_it_run_for_ever(world, monkeypatch, jump_s):
+    await running_job(world, activeDeadlineSeconds=5)
+    monkeypatch.setattr(stopwatch, "seconds_since", lambda _: jump_s)
+
+    await world.step()
+    assert (await job_of(world))["status"]["jobDeploymentStatus"] == "Running"
+
+    world.now += 6
+    await world.step()
+    assert (await job_of(world))["status"]["reason"] == "DeadlineExceeded"
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_is_set_neither_ends_a_cluster_early_nor_keeps_it(world, monkeypatch, jump_s):
+    job = await running_job(world, shutdownAfterJobFinishes=True, ttlSecondsAfterFinished=60)
+    job["status"] = "SUCCEEDED"
+    await world.step(2)
+    monkeypatch.setattr(stopwatch, "seconds_since", lambda _: jump_s)
+
+    await world.step(2)
+    assert len(await world.names(RAY_CLUSTERS)) == 1
+
+    world.now += 61
+    await world.step(2)
+    await world.pods_stopped()
+    assert await world.names(RAY_CLUSTERS) == []
 
 
 async def test_a_job_that_cannot_be_submitted_says_which_field(world):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -248,3 +251,21 @@ async def test_a_pull_that_takes_long_does_not_hold_converge(scene: Scene) -> No
     await scene.store.converge([adapter()])
     assert scene.statuses()["a"].state == "Waiting"
     assert not await scene.store.settled(0)
+
+
+async def test_a_full_disk_is_told_with_the_remedy_and_over_when_there_is_room(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.registry.push("v1", PACKED)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as disk:
+        disk.setattr("deployments.adapters.source._unpack", Mock(side_effect=full))
+        status = (await scene.want(adapter()))["a"]
+    assert status.state == "Failed"
+    assert status.message is not None
+    assert str(scene.root / "cache") in status.message
+    assert "No space left on device" in status.message
+    assert "inference.adapters" in status.message
+    assert "trying again" in status.message
+    await scene.sleep.pass_one()
+    await scene.until("a", "Ready")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,19 @@ class Replay(RuleBasedStateMachine):
 
 TestReplay = Replay.TestCase
 TestReplay.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+def test_a_clock_that_is_set_loses_no_object_and_keeps_the_log_within_bounds(
+    store: Store, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    clock = [time.time()]
+    monkeypatch.setattr("kaito_ray.local.apiserver.store.time.time", lambda: clock[0])
+    for name in "abc":
+        store.put("k", thing(name), None)
+    clock[0] += jump_s
+    store.put("k", thing("d"), None)
+    store.compact(keep_events=2)
+    assert store.compacted() >= 2
+    assert [entry.version for entry in store.log(store.compacted())][-1] == store.version() == 4
+    assert all(store.get("k", "n", name) for name in "abcd")
