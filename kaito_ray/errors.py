@@ -4,7 +4,6 @@
     ├── UserError            waits for an edit of the manifest; retrying changes nothing
     │   ├── InvalidWorkspace     a field breaks a rule (named in `field`)
     │   ├── UnknownPreset        no such model in the catalog
-    │   ├── NotYetSupported      a legal field that this version does not carry out
     │   ├── ApiRefused           the API server refused a request, and would refuse it again
     │   │   ├── WebhookDenied        somebody's admission webhook refused an object
     │   │   └── WebhookUnavailable   an admission webhook does not answer, so nothing can be written
@@ -67,12 +66,6 @@ class UnknownPreset(InvalidWorkspace):
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `kaito-ray presets list`"
         super().__init__(field, f"no preset is named {name!r}; {hint}")
-
-
-class NotYetSupported(InvalidWorkspace):
-    """A legal field of KAITO's or ours that this version does not carry out."""
-
-    reason = "NotYetSupported"
 
 
 class ApiRefused(UserError):

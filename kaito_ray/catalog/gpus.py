@@ -23,6 +23,10 @@ NATIVE_BF16_COMPUTE_CAPABILITY: Final = 8.0
 """First NVIDIA generation with bfloat16 tensor cores (Ampere)."""
 
 
+GPU_RESOURCE: Final = "nvidia.com/gpu"
+"""What a pod asks for to get whole GPUs."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """One kind of machine. Byte figures of GPUs are per GPU."""
@@ -46,6 +50,8 @@ class Machine:
     price_per_hour: float | None = None
     """In the currency of the user's own price file; None where there is none."""
     source: str = "unverified"
+    gpu_resource: str = GPU_RESOURCE
+    """What a pod asks for to get one of its GPUs; of a MIG slice, the slice's own."""
 
     @property
     def karpenter_labels(self) -> dict[str, str]:
@@ -57,7 +63,8 @@ class Machine:
         """The device in words: `2 x NVIDIA A100`, or `CPU`."""
         if self.device == "cpu":
             return "CPU"
-        return f"{self.gpu_count} x {self.gpu_model}"
+        slice_ = "" if self.gpu_resource == GPU_RESOURCE else f" ({self.gpu_resource})"
+        return f"{self.gpu_count} x {self.gpu_model}{slice_}"
 
 
 @cache

@@ -84,7 +84,6 @@ async def require_ready_for_it(cluster: Cluster, namespace: str, name: str) -> N
     """
     from kaito_ray.cli.manifests import admitted
     from kaito_ray.controller.ownership import Ownership
-    from kaito_ray.controller.unsupported import unsupported
 
     if problem := await Ownership(cluster).problem():
         raise CannotMigrate(f"{problem}; docs/migrate.md says how")
@@ -93,9 +92,7 @@ async def require_ready_for_it(cluster: Cluster, namespace: str, name: str) -> N
         raise CannotMigrate(f"there is no Workspace {name!r} in namespace {namespace}")
     if manifest.get("tuning"):
         raise CannotMigrate(f"{name} tunes a model; let its job end, and apply it anew under another name")
-    workspace = admitted(manifest)
-    if (refused := unsupported(workspace)) is not None:
-        raise refused
+    admitted(manifest)
 
 
 async def handed_over(

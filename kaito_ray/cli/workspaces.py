@@ -11,7 +11,6 @@ from kaito_ray.errors import (
     InvalidWorkspace,
     ManagedByKaito,
     NameTaken,
-    NotYetSupported,
     UnknownPreset,
     UnsupportedGPU,
     UserError,
@@ -26,7 +25,6 @@ _WAITS_FOR_AN_EDIT = frozenset(
     for error in (
         InvalidWorkspace,
         UnknownPreset,
-        NotYetSupported,
         NameTaken,
         ManagedByKaito,
         DoesNotFit,

@@ -87,9 +87,11 @@ def nodes_condition(
         message = f"{len(ready)} of {needed} nodes are ready{warning}"
         return _condition(c.NODES_READY, False, c.NODE_NOT_READY_REASON, message)
     if plan.machine.device == "cuda":
-        without = [n["metadata"]["name"] for n in ready if not _gpus(n)]
+        without = [n["metadata"]["name"] for n in ready if not _has(n, plan.machine.gpu_resource)]
         if len(ready) - len(without) < needed:
-            message = f"{', '.join(without)} reports no nvidia.com/gpu; is NVIDIA's device plugin installed?"
+            message = (
+                f"{', '.join(without)} reports no {plan.machine.gpu_resource}; is NVIDIA's device plugin installed?"
+            )
             return _condition(c.NODES_READY, False, "NodePluginsNotReady", message)
     return _condition(c.NODES_READY, True, c.NODES_READY_REASON, f"{len(ready)} nodes are ready{warning}")
 
@@ -102,8 +104,8 @@ def used_nodes(seen: Observed, provisioned: bool) -> tuple[str, ...]:
     return tuple(sorted(name for name in named if name))
 
 
-def _gpus(node: Manifest) -> int:
-    return int((node.get("status", {}).get("allocatable") or {}).get("nvidia.com/gpu", 0))
+def _has(node: Manifest, resource: str) -> bool:
+    return int((node.get("status", {}).get("allocatable") or {}).get(resource, 0)) > 0
 
 
 def _condition(type_: str, holds: bool, reason: str, message: str) -> Condition:

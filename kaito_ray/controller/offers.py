@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from kaito_ray.api.workspace import ResourceSpec
+from kaito_ray.api.workspace import PartitionSpec, ResourceSpec
 from kaito_ray.catalog import gpus
 from kaito_ray.catalog.gpus import Machine
+from kaito_ray.catalog.parts import NoSuchPart, part_of_node
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import InvalidWorkspace, UserError
 from kaito_ray.kube.cluster import Manifest
@@ -34,8 +35,12 @@ def offer(resource: ResourceSpec, nodes: Sequence[Manifest], settings: Settings)
         UserError: there is no node to use.
     """
     wanted = tuple(dict.fromkeys(name for name in (resource.instance_type, *resource.instance_types) if name))
+    if resource.partition is not None and settings.provisioner != "byo":
+        raise InvalidWorkspace(
+            "resource.partition", "a part of a GPU can be had on nodes of your own only (provisioner byo); remove it"
+        )
     if settings.provider == "local" or settings.provisioner == "byo":
-        return _of_nodes(wanted, nodes, settings)
+        return _of_nodes(wanted, nodes, settings, resource.partition)
     _require_obtainable(resource, settings)
     if not wanted:
         # Without a wish: the cheapest that fits, by the prices that the operator was given, for they differ by region and
@@ -53,9 +58,14 @@ def offer(resource: ResourceSpec, nodes: Sequence[Manifest], settings: Settings)
     )
 
 
-def _of_nodes(wanted: tuple[str, ...], nodes: Sequence[Manifest], settings: Settings) -> Offer:
+def _of_nodes(
+    wanted: tuple[str, ...], nodes: Sequence[Manifest], settings: Settings, partition: PartitionSpec | None
+) -> Offer:
     usable = [node for node in nodes if is_ready(node)]
-    machines = tuple(dict.fromkeys(gpus.machine_of_node(node) for node in usable))
+    if partition is None:
+        machines = tuple(dict.fromkeys(gpus.machine_of_node(node) for node in usable))
+    else:
+        machines = _parts(usable, partition)
     if not machines:
         where = "this machine has not registered as a Node yet" if settings.provider == "local" else "no Ready node has"
         what = "" if settings.provider == "local" else " the labels of resource.labelSelector; label one"
@@ -65,6 +75,18 @@ def _of_nodes(wanted: tuple[str, ...], nodes: Sequence[Manifest], settings: Sett
     if wanted and wanted[0] not in {m.instance_type for m in machines}:
         return Offer(ordered, requested=wanted[0], reason="InstanceTypeSubstituted")
     return Offer(tuple(m for m in ordered if not wanted or m.instance_type in wanted))
+
+
+def _parts(nodes: Sequence[Manifest], partition: PartitionSpec) -> tuple[Machine, ...]:
+    found, why = [], None
+    for node in nodes:
+        try:
+            found.append(part_of_node(node, partition))
+        except NoSuchPart as error:
+            why = why or error
+    if why is not None and not found:
+        raise why
+    return tuple(dict.fromkeys(found))
 
 
 def _require_obtainable(resource: ResourceSpec, settings: Settings) -> None:

@@ -12,7 +12,6 @@ from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import Offer, is_ready, offer
 from kaito_ray.controller.served_model import require_model
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace, UnsupportedGPU
 from kaito_ray.estimator.options import ServingOptions
 from kaito_ray.estimator.plan import ServingPlan, cheapest, choose, plan_serving
@@ -59,8 +58,6 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
         UserError: it cannot be served as it is; the message names the field and the remedy.
     """
     workspace = seen.workspace
-    if (refused := unsupported(workspace)) is not None:
-        raise refused
     spec = workspace.inference
     if spec is None or spec.preset is None:
         raise InvalidWorkspace("inference.preset", "name the model to serve")
@@ -72,7 +69,9 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     options = replace(serving_options(preset, spec, config), image=settings.engine_image)
     offered = offer(workspace.resource, seen.nodes, settings)
     if _nodes_exist(settings):
-        options = replace(options, max_nodes=sum(map(is_ready, seen.nodes)))
+        # GPUs' own network does not reach from one MIG slice to another.
+        sliced = workspace.resource.partition is not None and workspace.resource.partition.mode == "mig"
+        options = replace(options, max_nodes=1 if sliced else sum(map(is_ready, seen.nodes)))
     pick = choose if _names_a_machine(workspace) or _nodes_exist(settings) else cheapest
     chosen = pick(preset, offered.machines, options)
     chosen = replace(chosen, requested_instance_type=offered.requested)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.offers import offer
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import InvalidWorkspace, UserError
 from kaito_ray.render.template import Machines, TemplateInputs
 
@@ -23,14 +22,16 @@ def plan_template(seen: Observed, settings: Settings) -> TemplateInputs:
         UserError: it cannot be carried out as it is, or not here.
     """
     workspace = seen.workspace
-    if (refused := unsupported(workspace)) is not None:
-        raise refused
     if settings.provider == "local":
         raise NoContainerRuntime(
             "inference.template: no container can be run on this machine, only Ray; apply it to a cluster, "
             "or serve a model here by inference.preset"
         )
     resource = workspace.resource
+    if resource.partition is not None:
+        raise InvalidWorkspace(
+            "resource.partition", "say it in the resources of the template's containers; remove it here"
+        )
     if settings.provisioner != "byo" and not (resource.instance_type or resource.instance_types):
         raise InvalidWorkspace(
             "resource.instanceType", "name a machine: what a pod of your own needs is not known to the planner"

@@ -14,7 +14,6 @@ from kaito_ray.controller.offers import Offer, offer
 from kaito_ray.controller.planning import ConfigMissing, SecretMissing
 from kaito_ray.controller.served_model import require_model
 from kaito_ray.controller.settings import Settings
-from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.errors import DoesNotFit, InvalidWorkspace
 from kaito_ray.estimator.tuning import TuningOptions, TuningPlan, plan_tuning
 from kaito_ray.render import training_config
@@ -38,8 +37,6 @@ def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
         UserError: it cannot be tuned as it is; the message names the field and the remedy.
     """
     workspace = seen.workspace
-    if (refused := unsupported(workspace)) is not None:
-        raise refused
     spec = workspace.tuning
     if spec is None or spec.preset is None:
         raise InvalidWorkspace(_PRESET, "name the model to tune")

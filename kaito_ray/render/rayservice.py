@@ -156,7 +156,7 @@ def _resources(inputs: ServingInputs) -> Manifest:
         requests |= requested_cpus(machine)
         limits["cpu"] = str(ray_cpus(machine))
     if machine.device == "cuda":
-        limits["nvidia.com/gpu"] = requests["nvidia.com/gpu"] = str(machine.gpu_count)
+        limits[machine.gpu_resource] = requests[machine.gpu_resource] = str(machine.gpu_count)
         if machine.memory_bytes:
             limits["memory"] = requests["memory"] = mebibytes(machine.memory_bytes * _GPU_MEMORY_SHARE)
     elif machine.memory_bytes:

@@ -11,9 +11,7 @@ import yaml
 
 from kaito_ray.api.admission import refusals
 from kaito_ray.api.crd import crd
-from kaito_ray.api.workspace import Workspace
 from kaito_ray.catalog.load import find, presets
-from kaito_ray.controller.unsupported import unsupported
 from kaito_ray.render.nodepool import nodepool
 from kaito_ray.render.rayservice import rayservice
 from kaito_ray.render.template import deployment
@@ -56,11 +54,6 @@ def test_an_example_satisfies_the_crd_and_has_no_field_that_it_lacks(path: Path)
     assert list(unknown(schema, manifest)) == []
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_asks_for_nothing_that_is_not_carried_out(path: Path) -> None:
-    assert unsupported(Workspace.from_wire(yaml.safe_load(path.read_text()))) is None
-
-
 @pytest.mark.parametrize("path", [p for p in EXAMPLES if p.parent.name == "inference"], ids=lambda path: path.stem)
 def test_an_inference_example_renders(path: Path) -> None:
     manifest = yaml.safe_load(PLACEHOLDER.sub("mine", path.read_text()))
@@ -77,7 +70,7 @@ def test_an_inference_example_renders(path: Path) -> None:
 def test_every_feature_has_an_example() -> None:
     shown = " ".join(path.read_text() for path in EXAMPLES)
     for field in (
-        *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels", "template"),
+        *("instanceType", "instanceTypes", "capacityTypes", "zones", "matchLabels", "partition", "template"),
         *("modelAccessSecret", "image", "revision", "config", "apiKeysSecret", "limits", "adapters", "strength"),
         *("imagePullSecrets", "volumeSource", "workspace", "urls", "method", "imagePushSecret"),
         *("kaito.sh/enablelb", "kaito.sh/performance-mode", "kaito.sh/node-class-name"),

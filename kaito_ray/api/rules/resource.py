@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,8 @@ RESERVED_LABELS: Final = frozenset(
     }
 )
 """Labels that the operator writes; in a selector they are stripped, as in KAITO."""
+
+MIG_PROFILE: Final = re.compile(r"[1-7]g\.(?P<gigabytes>\d{1,3})gb(\+[a-z]+)*")
 
 
 def faults(workspace: Workspace) -> Iterator[InvalidWorkspace]:
@@ -66,6 +69,10 @@ def _partition_faults(resource: ResourceSpec, partition: PartitionSpec) -> Itera
     if partition.mode == "mig":
         if not partition.profile:
             yield InvalidWorkspace("resource.partition.profile", "mode mig needs a profile, for example 1g.10gb")
+        elif not MIG_PROFILE.fullmatch(partition.profile):
+            yield InvalidWorkspace(
+                "resource.partition.profile", f"{partition.profile!r} is no MIG profile; use one such as 1g.10gb"
+            )
         if partition.count is not None:
             yield InvalidWorkspace("resource.partition.count", "mode mig takes one slice; remove it")
     else:

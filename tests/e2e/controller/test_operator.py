@@ -162,10 +162,10 @@ def test_admission_refuses_in_both_versions_with_every_reason(operator: Operator
     assert "tuning.method" in told
 
 
-def test_what_is_not_supported_yet_is_admitted_and_says_so(operator: Operator) -> None:
+def test_what_cannot_be_had_from_this_operator_is_admitted_and_says_so(operator: Operator) -> None:
     operator.apply(named("five", resource={"partition": {"mode": "accelerator", "count": 1}}))
-    operator.until(lambda: operator.condition("five", "InferenceReady").get("reason") == "NotYetSupported")
-    assert "NotYetSupported" in operator.kubectl("describe", "workspace", "five").stdout
+    operator.until(lambda: "provisioner byo" in operator.condition("five", "InferenceReady").get("message", ""))
+    assert "provisioner byo" in operator.kubectl("describe", "workspace", "five").stdout
     operator.kubectl("delete", "workspace", "five", "--timeout=20s")
 
 

@@ -258,12 +258,8 @@ async def test_a_model_that_does_not_answer_is_told_with_its_reason() -> None:
             kaito_workspace(metadata={"annotations": {"kaito.sh/bypass-resource-checks": "true"}}),
             "never left to chance",
         ),
-        (
-            kaito_workspace(resource={"instanceType": None, "partition": {"mode": "mig", "profile": "1g.10gb"}}),
-            "partition",
-        ),
     ],
-    ids=["absent", "tuning", "refused", "unsupported"],
+    ids=["absent", "tuning", "refused"],
 )
 async def test_what_would_not_be_served_is_refused_before_anything_is_touched(manifest: Any, words: str) -> None:
     cluster = Cluster()

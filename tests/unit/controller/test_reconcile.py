@@ -466,13 +466,12 @@ async def told(stage: Stage) -> list[Manifest]:
     return adapters
 
 
-async def test_what_is_not_built_yet_is_refused_by_name_and_makes_nothing() -> None:
+async def test_a_part_of_a_machine_that_is_made_is_refused_by_name_and_makes_nothing() -> None:
     stage = await Stage().given(workspace(resource={"partition": {"mode": "accelerator", "count": 1}}))
     seen = await stage.reconciled()
-    assert condition(seen, "InferenceReady")["reason"] == "NotYetSupported"
     assert condition(seen, "InferenceReady")["message"].startswith("resource.partition: ")
     assert await stage.cluster.list(RAY_SERVICES) == []
-    assert await stage.events() == ["NotYetSupported"]
+    assert await stage.events() == ["InvalidWorkspace"]
 
 
 async def test_a_refusal_is_told_once() -> None:
