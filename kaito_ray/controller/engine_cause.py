@@ -28,6 +28,16 @@ _SIGNS: Final = (
         "the hub knows no model {0}, or hides it: check the name, and name a token's Secret",
     ),
     Sign(
+        r"weights' image cannot be pulled: (\S+): \S+ answered 40[13]",
+        "WeightsImageDenied",
+        "the registry refuses {0}; name a Secret in presetOptions.imagePullSecrets",
+    ),
+    Sign(
+        r"weights' image cannot be pulled: (\S+): \S+ has no such image",
+        "WeightsImageNotFound",
+        "the registry has no {0}, or hides it; push the weights first",
+    ),
+    Sign(
         r"estimated maximum model length is (\d+)",
         "ContextTooLong",
         "the KV cache holds a context of {0} tokens at most; lower vllm.max-model-len, or take more GPU memory",

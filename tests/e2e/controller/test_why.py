@@ -118,6 +118,10 @@ CAUSES: dict[str, tuple[str, str, Plays]] = {
         "kaito_ray.weights.problems.WeightsUnavailable: the hub asks for permission to read org/model: accept ..."
     )),
     "token": ("HubTokenInvalid", "token", serve_fails("httpx.HTTPError: 401 Client Error: Invalid user token.")),
+    "weights": ("WeightsImageDenied", "imagePullSecrets", serve_fails(
+        "kaito_ray.weights.problems.WeightsUnavailable: the weights' image cannot be pulled: r.example.com/m:1: "
+        "r.example.com answered 401; name a Secret for r.example.com in imagePullSecrets, or check that its user ..."
+    )),
     "image": ("ImagePullError", "check its name and tag", pod_says(pull("Back-off pulling: manifest unknown"))),
     "oom": ("ContainerOOMKilled", "memory", pod_says(
         container(BACK_OFF, {"terminated": {"reason": "OOMKilled", "exitCode": 137}})

@@ -7,11 +7,13 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from kaito_ray.api.app_args import ModelSource
+from kaito_ray.controller.engine_cause import of_engine
 from kaito_ray.registry import client
 from kaito_ray.weights import WeightsUnavailable, local_directory
 from kaito_ray.weights.progress import Progress
@@ -141,9 +143,16 @@ def test_an_interrupted_try_is_no_model_and_the_next_one_is_whole(registry: Memo
     assert not list((tmp_path / "cache").rglob("*.blobs"))
 
 
-def test_an_image_that_is_not_there_is_told(registry: MemoryRegistry, tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match="has no such image"):
+@pytest.mark.parametrize(("status", "reason"), [(404, "WeightsImageNotFound"), (401, "WeightsImageDenied")])
+def test_an_image_that_cannot_be_had_is_told_and_recognised(
+    registry: MemoryRegistry, tmp_path: Path, status: int, reason: str
+) -> None:
+    registry.meddle = lambda _: httpx.Response(status)
+    with pytest.raises(WeightsUnavailable) as told:
         fetched(tmp_path)
+    cause = of_engine(f"kaito_ray.weights.problems.WeightsUnavailable: {told.value}")
+    assert cause is not None
+    assert (cause.reason, IMAGE in cause.message) == (reason, True)
 
 
 def test_a_reference_that_is_none_is_told(tmp_path: Path) -> None:
