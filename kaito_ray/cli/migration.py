@@ -73,7 +73,7 @@ def _takeover(seen: Scene, *, taken: bool) -> Iterator[Step]:
         if (pods := seen.stateful_set) is not None and pods["spec"].get("replicas", 1) > 0:
             count = str(pods["spec"].get("replicas", 1))
             stopped = {**_annotated(pods, {REPLICAS_BEFORE: count}), "spec": {**pods["spec"], "replicas": 0}}
-            words = f"stop KAITO's {count} pods: their GPUs are needed; from here to the answer nobody answers"
+            words = f"stop KAITO's pods ({count}): their GPUs are needed; until the model answers again, nobody does"
             yield Step(words, Replace(STATEFUL_SETS, stopped))
         if names.ADOPT_ANNOTATION not in (seen.workspace["metadata"].get("annotations") or {}):
             asked = _annotated(seen.workspace, {names.ADOPT_ANNOTATION: "true"})

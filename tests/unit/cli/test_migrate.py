@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,7 +53,6 @@ class Cluster(FakeCluster):
     """One Workspace of KAITO's; whoever hands it over may die after any of its writes."""
 
     lives_for: int | None = None
-    here: list[Resource] = field(default_factory=list)
 
     async def operated(self) -> None:
         """Be the operator, and play KubeRay and the Deployment's controller: one look."""
@@ -284,8 +284,6 @@ async def test_one_that_was_never_kaitos_has_nothing_to_hand_over() -> None:
 
 
 def test_a_dry_run_says_each_step_and_does_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     cluster = asyncio.run(of_kaito("karpenter"))
     monkeypatch.setattr(connection, "find", lambda **_: SimpleNamespace(namespace="default"))
     monkeypatch.setattr(connection, "ask", lambda _, run: asyncio.run(run(cluster)))
@@ -298,7 +296,7 @@ def test_a_dry_run_says_each_step_and_does_none(monkeypatch: pytest.MonkeyPatch)
             "keep NodeClaim default-phi-x7k2p",
             "keep Node node-phi",
             "remove KAITO's NodePool default-phi",
-            "stop KAITO's 1 pods",
+            "stop KAITO's pods (1)",
             "let the operator serve",
             "wait until the model answers",
             "remove KAITO's StatefulSet phi",
