@@ -12,14 +12,19 @@ from typing import Any, Final
 
 import pytest
 
+from kaito_ray.api.crd import crd
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
 from kaito_ray.errors import TransientError
-from kaito_ray.kube.cluster import CONFIG_MAPS, EVENTS, RAY_CLUSTERS, RAY_SERVICES, WORKSPACES, Manifest
+from kaito_ray.kube.client import KubernetesCluster
+from kaito_ray.kube.cluster import CONFIG_MAPS, CRDS, EVENTS, RAY_CLUSTERS, RAY_SERVICES, SECRETS, WORKSPACES, Manifest
+from kaito_ray.local import crds
+from kaito_ray.local.install import install
 from kaito_ray.local.raycluster import HASH, spec_hash
-from kaito_ray.testing.builders import adapter, workspace
+from kaito_ray.testing.builders import TUNING, adapter, workspace
 from kaito_ray.testing.fake_replicas import FakeReplicas
+from tests.apiserver import ApiServer
 from tests.e2e.faults.stage import Killed, Mortal, Stage
 
 SETTINGS: Final = Settings(provider="local", worker_image="registry.example.com/worker:1")
@@ -29,6 +34,14 @@ OPTIONS: Final[Manifest] = {
     "kind": "ConfigMap",
     "metadata": {"name": "options", "namespace": "default"},
     "data": {"inference_config.yaml": "vllm:\n  max-model-len: 1024\n"},
+}
+
+PUSH: Final[Manifest] = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "push", "namespace": "default"},
+    "type": "kubernetes.io/dockerconfigjson",
+    "stringData": {".dockerconfigjson": '{"auths": {}}'},
 }
 
 Done = Callable[[Stage], Awaitable[bool]]
@@ -175,6 +188,66 @@ async def test_while_deleting(stage: Stage) -> None:
 
     writes = await until_it_needs_no_more_kills(stage, begin, is_gone)
     assert writes >= 4
+
+
+async def test_while_tuning(stage: Stage) -> None:
+    await stage.client.create(SECRETS, PUSH)
+    tuning = workspace(inference=None, tuning=TUNING)
+
+    async def is_tuned(stage: Stage) -> bool:
+        """Say whether the adapter is delivered, and the machine given back."""
+        found = await stage.workspace() or {}
+        given_back = not (await stage.objects()).keys() & {"NodePool", "NodeClaim"}
+        return found.get("status", {}).get("state") == "Succeeded" and given_back
+
+    async def ends() -> tuple[Any, ...]:
+        found = await stage.workspace()
+        assert found is not None
+        status = found["status"]
+        conditions = [(c["type"], c["status"], c["reason"]) for c in status["conditions"]]
+        assert "TuningSucceeded" in await reasons(stage, found)
+        return await stage.count(), conditions, status["plan"]
+
+    stories: list[Any] = []
+
+    async def begin() -> None:
+        if await stage.workspace() is not None:
+            stories.append(await ends())
+            await stage.client.delete(WORKSPACES, "smol", "default")
+            await operate(stage, is_gone)
+        await stage.apply(tuning)
+
+    await begin()
+    await operate(stage, is_tuned)
+    writes = await until_it_needs_no_more_kills(stage, begin, is_tuned)
+    assert writes >= 6
+    undisturbed, *disturbed = stories
+    assert len(disturbed) == writes
+    for told in disturbed:
+        assert told == undisturbed
+    await stage.client.delete(SECRETS, "push", "default")
+    await gone(stage)
+
+
+async def test_while_the_control_plane_is_installed(server: ApiServer) -> None:
+    client, manifests = KubernetesCluster(server.kubeconfig), [crd(), *crds.manifests()]
+
+    async def specs() -> dict[str, Any]:
+        return {found["metadata"]["name"]: found["spec"] for found in await client.list(CRDS)}
+
+    undisturbed = await specs()
+    for lives_for in range(1, len(manifests) + 1):
+        for manifest in manifests:
+            await client.delete(CRDS, manifest["metadata"]["name"])
+        while await specs():
+            await asyncio.sleep(0.02)
+        cluster = Mortal(server.kubeconfig, lives_for=lives_for)
+        with pytest.raises(Killed):
+            await install(cluster, manifests)
+        await cluster.close()
+        await install(client, manifests)
+        assert await specs() == undisturbed
+    await client.close()
 
 
 async def test_an_operator_that_never_lives_long_gets_there_too(stage: Stage) -> None:
