@@ -55,8 +55,13 @@ class Plane:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests must run one after the other in one process: those that share something costly."""
-    for item in items:
+    for item in filter(_is_ours, items):
         item.add_marker(pytest.mark.xdist_group(_shares(item)))
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    """Say whether a test is of this folder: the hook is called with those of every folder that is run along."""
+    return Path(__file__).parent in item.path.parents
 
 
 def _shares(item: pytest.Item) -> str:

@@ -20,7 +20,7 @@ import psutil
 
 from kaito_ray.api.crd import crd
 from kaito_ray.api.names import MANAGED_BY
-from kaito_ray.errors import ApiUnavailable, Conflict, TransientError
+from kaito_ray.errors import ApiUnavailable, Conflict, TransientError, WebhookUnavailable
 from kaito_ray.kube.client import KubernetesCluster
 from kaito_ray.kube.cluster import (
     DISRUPTION_BUDGETS,
@@ -164,7 +164,7 @@ class Person:
                     return await self.client.create(WORKSPACES, manifest)
                 kept = {k: old["metadata"][k] for k in ("resourceVersion", "uid", "finalizers") if k in old["metadata"]}
                 return await self.client.replace(WORKSPACES, {**old, **manifest, "metadata": {**meta, **kept}})
-            except (Conflict, ApiUnavailable):
+            except (Conflict, ApiUnavailable, WebhookUnavailable):
                 await asyncio.sleep(0.01)
 
     async def workspace(self, name: str = "smol") -> Manifest | None:

@@ -1,6 +1,8 @@
 """Events: told once, counted after."""
 
-from kaito_ray.errors import ApiRefused
+import pytest
+
+from kaito_ray.errors import ApiRefused, Conflict
 from kaito_ray.kube import events
 from kaito_ray.kube.cluster import EVENTS, WORKSPACES, Manifest
 from kaito_ray.testing.builders import workspace
@@ -43,6 +45,16 @@ async def test_an_event_that_may_not_be_written_does_not_stop_the_work() -> None
     cluster.fail_next(ApiRefused("forbidden"))
     await events.emit(cluster, about, events.deleting(), now="2026-01-01T00:00:00Z")
     assert await cluster.list(EVENTS) == []
+
+
+async def test_an_event_that_met_a_conflict_is_told_by_the_next_pass() -> None:
+    cluster = FakeCluster()
+    about = await stored(cluster)
+    cluster.fail_next(Conflict("somebody else wrote"))
+    with pytest.raises(Conflict):
+        await events.emit(cluster, about, events.deleting(), now="2026-01-01T00:00:00Z")
+    await events.emit(cluster, about, events.deleting(), now="2026-01-01T00:00:00Z")
+    assert len(await cluster.list(EVENTS, "default")) == 1
 
 
 async def test_long_messages_are_cut_to_what_kubernetes_takes() -> None:
