@@ -50,6 +50,7 @@ class Scene:
     async def start(self) -> None:
         """Start the operator, and wait until its webhook is published."""
         command = [sys.executable, "-m", "kaito_ray.controller", "--kubeconfig", str(self.server.kubeconfig)]
+        command += ["--identity", "one"]  # the next one is its successor
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *self.flags], stdout=log, stderr=log)
         await self.until(self._published)

@@ -35,6 +35,7 @@ class Operator:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "kaito_ray.controller", "--kubeconfig", str(self.server.kubeconfig)]
+        command += ["--identity", "one"]  # the next one is its successor
         with (self.server.home / "operator.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--provider", "local"], stdout=log, stderr=log)
         self.until(lambda: self.kubectl("get", "lease", "kaito-ray-operator", ok=None).returncode == 0)
