@@ -6,9 +6,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ class Served:
     """A running application."""
 
     head: RayHead
-    args: AppArgs
+    code: Mapping[str, Any]
+    """Its import path and arguments, as in a Serve config."""
     log: Path
-    seconds_to_ready: float = field(default=0.0)
 
     @property
     def url(self) -> str:
@@ -58,9 +58,18 @@ class Served:
         return processes.marked(ray_head.MARKER, self.head.uid)
 
     def put(self, user_config: UserConfig | None = None) -> None:
-        """Declare the application; only `user_config` differs between two calls."""
+        """Declare our application; only `user_config` differs between two calls."""
+        config = (user_config or UserConfig()).to_wire()
+        self.declare({"deployments": [{"name": names.DEPLOYMENT, "user_config": config}]})
+
+    def declare(self, more: Mapping[str, Any]) -> None:
+        """Declare the application with `more` beside its import path and arguments."""
+        config = {
+            "http_options": {"host": LOOPBACK, "port": self.head.ports.serve},
+            "applications": [{"name": names.APPLICATION, "route_prefix": "/", **self.code, **more}],
+        }
         with self.ray as ray:
-            ray.put("/api/serve/applications/", json=self._config(user_config or UserConfig())).raise_for_status()
+            ray.put("/api/serve/applications/", json=config).raise_for_status()
 
     def application(self) -> dict[str, Any]:
         """Serve's own account of the application."""
@@ -76,28 +85,31 @@ class Served:
             time.sleep(0.25)
         return seen
 
-    def _config(self, user_config: UserConfig) -> dict[str, Any]:
-        return {
-            "http_options": {"host": LOOPBACK, "port": self.head.ports.serve},
-            "applications": [
-                {
-                    "name": names.APPLICATION,
-                    "route_prefix": "/",
-                    "import_path": IMPORT_PATH,
-                    "args": self.args.to_wire(),
-                    "deployments": [{"name": names.DEPLOYMENT, "user_config": user_config.to_wire()}],
-                }
-            ],
-        }
+
+@contextmanager
+def serving(
+    args: AppArgs,
+    directory: Path,
+    *,
+    uid: str,
+    mounts: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """Bring our application up in a cluster of its own, and leave no process behind; `mounts` stands for `/`."""
+    container = {**CONTAINER_ENVIRONMENT, **({MOUNT_ROOT: str(mounts)} if mounts else {}), **(environment or {})}
+    with cluster(
+        {"import_path": IMPORT_PATH, "args": args.to_wire()}, directory, uid=uid, container=container
+    ) as served:
+        served.put()
+        served.wait()
+        yield served
 
 
 @contextmanager
-def serving(args: AppArgs, directory: Path, *, uid: str, mounts: Path | None = None) -> Iterator[Served]:
-    """Bring the application up in a cluster of its own, and leave no process behind; `mounts` stands for `/`."""
+def cluster(code: Mapping[str, Any], directory: Path, *, uid: str, container: Mapping[str, str]) -> Iterator[Served]:
+    """Start a Ray cluster for an application that is not declared yet, and leave no process behind."""
     head = RayHead(uid=uid, directory=directory / "ray", ports=choose(uid, (), busy=listening()))
-    served = Served(head, args, directory / "head.log")
-    started = time.monotonic()
-    container = {**CONTAINER_ENVIRONMENT, **({MOUNT_ROOT: str(mounts)} if mounts else {})}
+    served = Served(head, code, directory / "head.log")
     environment = ray_head.environment(head, container, os.environ)
     command = ray_head.start_command(head, {}, cpus=2, memory_bytes=None)
     head.directory.mkdir(parents=True)
@@ -105,9 +117,6 @@ def serving(args: AppArgs, directory: Path, *, uid: str, mounts: Path | None = N
     try:
         ray_head.start(head, command, environment, served.log)
         _wait_for_dashboard(served)
-        served.put()
-        served.wait()
-        served.seconds_to_ready = time.monotonic() - started
         yield served
     finally:
         assert ray_head.stop(head) == []
