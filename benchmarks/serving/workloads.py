@@ -105,6 +105,7 @@ def _mock(scratch: Path) -> Iterator[dict[str, str]]:
         yield {
             "plain": plain,
             "proxy": stack.enter_context(sides.proxied(plain, scratch)),
+            "router": stack.enter_context(sides.routed(plain, scratch)),
             "ours": stack.enter_context(sides.ours(model, scratch)),
         }
 
@@ -177,7 +178,7 @@ WORKLOADS: dict[str, Workload] = {
             Row("64 tokens, c=32", "chunks_per_s", at_least=0.95),
             Row("64 tokens, c=64", "chunks_per_s", at_least=0.92),
             Row("flood, c=32", "chunks_per_s", at_least=0.55),
-            *(_as_it_is(ask, "proxy") for ask in _MOCK_ASKS),
+            *(_as_it_is(ask, peer) for peer in ("proxy", "router") for ask in _MOCK_ASKS),
         ),
     ),
     "peers": Workload(
