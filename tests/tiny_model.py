@@ -34,10 +34,10 @@ def make_base(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
     return folder
 
 
-def make_adapter(base: Path, folder: Path, *, seed: int, **options: Any) -> Path:
+def make_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4, **options: Any) -> Path:
     """Write a LoRA adapter of every linear layer, with random weights that matter; return its folder."""
     torch.manual_seed(seed)
-    lora = LoraConfig(r=4, lora_alpha=8, target_modules=_EVERY_LAYER, task_type="CAUSAL_LM", **options)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_EVERY_LAYER, task_type="CAUSAL_LM", **options)
     model = get_peft_model(load(base), lora)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
