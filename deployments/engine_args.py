@@ -34,6 +34,8 @@ _DEVICE: Final[dict[str, dict[str, Any]]] = {
 def engine_kwargs(args: AppArgs) -> dict[str, Any]:
     """Return vLLM's engine and frontend arguments by their Python names; those of the plan win over defaults."""
     kwargs = {**_EVERYWHERE, **_DEVICE[args.device], **args.engine_args}
+    if kwargs.get("enable_lora"):
+        kwargs["worker_extension_cls"] = "deployments.adapters.worker.AdapterHolder"
     if args.tool_call_parser:
         kwargs |= {"enable_auto_tool_choice": True, "tool_call_parser": args.tool_call_parser}
     if args.reasoning_parser:

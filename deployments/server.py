@@ -14,6 +14,7 @@ from deployments import engine_processes, every_node, json_logs
 from deployments.adapters.cache import Cache
 from deployments.adapters.check import Base, module_shapes
 from deployments.adapters.engine import VllmAdapters
+from deployments.adapters.memory import AdapterMemory
 from deployments.adapters.source import AdapterFiles
 from deployments.adapters.store import AdapterStore
 from deployments.engine_args import engine_kwargs
@@ -55,17 +56,16 @@ class WorkspaceServer(QuietLLMServer):
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app that HAProxy reaches: every route of vLLM, and ours."""
         app: FastAPI = await super().__serve_build_asgi_app__()
-        self._adapters = AdapterStore(
-            VllmAdapters(app.state.openai_serving_models),
-            AdapterFiles(Cache(cache_directory() / "adapters")),
-            _base(self._args, self._weights),
-        )
-        app.state.adapter_store = self._adapters
+        lora, cache = VllmAdapters(app.state.openai_serving_models), Cache(cache_directory() / "adapters")
+        self._adapters = AdapterStore(lora, AdapterFiles(cache), _base(self._args, self._weights))
+        self._memory = AdapterMemory(self._adapters, cache, lora.held)
+        app.state.adapter_store, app.state.adapter_memory = self._adapters, self._memory
         app.state.replica_start = self._start
         engine = app.state.engine_client
         self._gate = Gate(batch=engine.vllm_config.scheduler_config.max_num_seqs)
         self._keys = KeyWatch(self._gate, mounted(KEYS_MOUNT))
         REGISTRY.register(GateMetrics(self._gate))
+        REGISTRY.register(self._memory)
         tokens.count(engine.output_processor)
         name_what_exists()
         return with_our_routes(app, self._gate)
@@ -80,6 +80,7 @@ class WorkspaceServer(QuietLLMServer):
         self._gate.configure(keys_required=config.keys_required, limits=config.limits)
         await self._keys.look()
         self._keys.start()
+        self._memory.start()
         await self._adapters.converge(config.adapters)
         if not self._started:
             await self._adapters.settled(_FIRST_ADAPTERS_TIMEOUT_S)

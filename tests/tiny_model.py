@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from kaito_ray.catalog.load import find
+from kaito_ray.weights import local_directory
+
 VOCABULARY = 256
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -31,6 +37,16 @@ def make_base(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
         eos_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_talking_base(folder: Path) -> Path:
+    """Write such a model with SmolLM2's tokenizer and chat template, so that clients can talk to it; return its folder."""
+    make_base(folder, vocabulary=49152)
+    smollm2 = local_directory(find("smollm2-135m-instruct").source)
+    for name in _TOKENIZER:
+        if (smollm2 / name).is_file():
+            shutil.copy(smollm2 / name, folder)
     return folder
 
 
@@ -61,3 +77,19 @@ def next_logprobs(base: Path, prompt: list[int], *, adapter: Path | None = None,
                 module.scale_layer(strength)
     logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
     return torch.log_softmax(logits.float(), dim=-1)
+
+
+def make_adapters(base: Path, folder: Path, *, count: int) -> list[Path]:
+    """Write that many adapters, each with another random update; return their folders."""
+    first = make_adapter(base, folder / "0", seed=0)
+    config, weights = first / "adapter_config.json", load_file(first / "adapter_model.safetensors")
+    made = [first]
+    for number in range(1, count):
+        another = folder / str(number)
+        another.mkdir()
+        shutil.copy(config, another)
+        torch.manual_seed(number)
+        update = {name: 0.1 * torch.randn_like(half) if ".lora_B." in name else half for name, half in weights.items()}
+        save_file(update, another / "adapter_model.safetensors")
+        made.append(another)
+    return made

@@ -63,7 +63,7 @@ class Cache:
 
     def __init__(self, root: Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._root = root
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         for folder in (root, root / "locks", root / "partial"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -114,19 +114,19 @@ class Cache:
             if fd is not None:
                 os.close(fd)
 
+    def usage(self) -> tuple[int, int]:
+        """Return how many adapters are here, and the bytes of all, downloads under way among them."""
+        return sum(1 for _ in self._root.glob("sha256-*")), sum(self._sizes().values())
+
     def evict(self) -> list[str]:
         """Remove what was least recently used, and is not in use, until the rest fits; return the digests.
 
         Downloads that were given up count as any other.
         """
-        sizes: dict[Path, int] = {}
-        ages: dict[Path, float] = {}
-        for path in (*self._root.glob("sha256-*"), *self._root.glob("partial/sha256-*")):
-            with suppress(FileNotFoundError):  # It became an adapter, or another replica evicted it.
-                ages[path], sizes[path] = path.stat().st_mtime, tree_bytes(path)
+        sizes = self._sizes()
         gone: list[str] = []
-        for path in sorted(sizes, key=ages.__getitem__):
-            if sum(sizes.values()) <= self._limit_bytes:
+        for path in sorted(sizes, key=_last_used):
+            if sum(sizes.values()) <= self.limit_bytes:
                 break
             digest = path.name.replace("-", ":", 1)
             if (fd := self._lock(digest, fcntl.LOCK_EX)) is None:
@@ -138,6 +138,13 @@ class Cache:
             sizes.pop(path)
             gone.append(digest)
         return gone
+
+    def _sizes(self) -> dict[Path, int]:
+        sizes: dict[Path, int] = {}
+        for path in (*self._root.glob("sha256-*"), *self._root.glob("partial/sha256-*")):
+            with suppress(FileNotFoundError):  # It became an adapter, or another replica evicted it.
+                sizes[path] = tree_bytes(path)
+        return sizes
 
     def _lock(self, digest: str, kind: int) -> int | None:
         fd = os.open(self._root / "locks" / _name(digest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -153,6 +160,13 @@ def tree_bytes(folder: Path) -> int:
     """Return the bytes that the files below `folder` hold on disk; hard links count once."""
     files = {(s.st_dev, s.st_ino): s.st_size for s in (p.stat() for p in folder.rglob("*") if p.is_file())}
     return sum(files.values())
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _name(digest: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vllm.lora.request import LoRARequest
 
+from deployments.adapters.worker import AdapterHolder, Held
 from kaito_ray.errors import AdapterRefused
 
 
@@ -46,6 +47,14 @@ class VllmAdapters:
         """As `store.Engine.unload`. The engine itself forgets the weights when it needs the room."""
         self._models.lora_requests.pop(name, None)
         self._origins.pop(name, None)
+
+    async def held(self) -> list[Held]:
+        """Return what each worker of the engine holds; empty where it runs without LoRA."""
+        client = self._models.engine_client
+        if client.vllm_config.lora_config is None:
+            return []
+        workers: list[Held] = await client.collective_rpc(AdapterHolder.held_adapters.__name__)
+        return workers
 
     def _model_name(self, lora_request: LoRARequest | None = None) -> str:
         if lora_request is None:

@@ -1,4 +1,6 @@
-"""`/adapters`: what became of each adapter that the Workspace names; the operator copies it into its status."""
+"""`/adapters`: what became of each adapter that the Workspace names, which the operator copies into its status; and what
+they take.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,9 @@ router = APIRouter()
 
 @router.get("/adapters")
 async def adapters(request: Request) -> JSONResponse:
-    """Return each adapter's name, digest, state and, where it is not Ready, the reason."""
+    """Return each adapter's name, digest, state and, where it is not Ready, the reason; and the places they are kept in."""
     statuses = request.app.state.adapter_store.statuses()
-    return JSONResponse({"adapters": [status.to_wire() for status in statuses]})
+    places = request.app.state.adapter_memory.places
+    return JSONResponse(
+        {"adapters": [status.to_wire() for status in statuses], "memory": [place.to_wire() for place in places]}
+    )

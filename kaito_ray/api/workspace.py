@@ -185,7 +185,7 @@ class InferenceSpec(ApiModel):
     """A pod template of your own; exclusive with `preset`."""
     config: str | None = None
     """ConfigMap whose key `inference_config.yaml` holds engine options."""
-    adapters: Annotated[tuple[AdapterSpec, ...], Field(max_length=100)] = ()
+    adapters: Annotated[tuple[AdapterSpec, ...], Field(max_length=500)] = ()
     """LoRA adapters served by name beside the base model."""
     autoscaling: Autoscaling | None = None
     """How many replicas, by load; absent means one."""

@@ -6,6 +6,7 @@ import logging
 from typing import Final, Protocol, TypeVar
 
 import aiohttp
+from pydantic import ConfigDict
 
 from kaito_ray.api import names
 from kaito_ray.api.base import ApiModel
@@ -78,7 +79,9 @@ async def _ask(endpoint: str | None, path: str, key: bytes | None, answer: type[
 
 
 class _Told(ApiModel):
-    """The answer of `/adapters`."""
+    """What the operator wants of the answer of `/adapters`."""
+
+    model_config = ConfigDict(extra="ignore")
 
     adapters: tuple[AdapterStatus, ...]
     """Each adapter that the replica was told of."""

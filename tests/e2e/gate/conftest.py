@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,26 +9,18 @@ import httpx
 import pytest
 
 from kaito_ray.api.app_args import AppArgs, ModelSource
-from kaito_ray.catalog.load import find
-from kaito_ray.weights import local_directory
 from tests.e2e.serving.serve import Served, serving
-from tests.tiny_model import make_base
+from tests.tiny_model import make_talking_base
 
 MODEL = "tiny"
 BATCH = 4
 """Requests that the engine works on at once."""
 ENGINE_SLOTS, HOST_SLOTS = 2, 8
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_base(tmp_path_factory.mktemp("model") / "tiny", vocabulary=49152)
-    smollm2 = local_directory(find("smollm2-135m-instruct").source)
-    for name in _TOKENIZER:
-        if (smollm2 / name).is_file():
-            shutil.copy(smollm2 / name, folder)
-    return folder
+    return make_talking_base(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="session")
