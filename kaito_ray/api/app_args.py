@@ -19,6 +19,8 @@ KEYS_MOUNT: Final = "/mnt/keys"
 """Where the Secret of API keys is mounted: one file per key, its name the key's name."""
 REGISTRY_MOUNT: Final = "/mnt/registry"
 """Where the Secret of registry credentials is mounted: one docker config JSON per key."""
+ACCOUNT_CREDENTIALS: Final = ".serviceaccount.json"
+"""How the names of those files there end that the pod's ServiceAccount brought: they are tried after the others."""
 MOUNT_ROOT: Final = "KAITO_RAY_MOUNT_ROOT"
 """Environment variable: the directory that stands for `/` where a container is a mere process of a laptop."""
 

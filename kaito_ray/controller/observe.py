@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -36,6 +37,7 @@ from kaito_ray.kube.cluster import (
     RAY_JOBS,
     RAY_SERVICES,
     SECRETS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     WORKSPACES,
     Cluster,
@@ -45,6 +47,9 @@ from kaito_ray.kube.cluster import (
 from kaito_ray.kube.conditions import holds
 from kaito_ray.render.adapters import pull_secrets
 from kaito_ray.render.meta import pod_labels
+
+POD_ACCOUNT: Final = "default"
+"""ServiceAccount of a pod whose template names none, as ours."""
 
 Child = tuple[Resource, str]
 """Kind and name of an object that the operator writes for a Workspace."""
@@ -65,6 +70,8 @@ class Observed:
     """The ConfigMap of `inference.config` or `tuning.config`, if it is named and exists."""
     pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
     """Those Secrets of registry credentials that the Workspace names, to pull or to push, and that exist."""
+    account_secrets: Mapping[str, Manifest] = field(default_factory=dict)
+    """Those Secrets that the ServiceAccount of the Workspace's pods pulls images with; read where an adapter is one."""
     api_keys: Manifest | None = None
     """The Secret of `inference.apiKeysSecret`, if it is named and exists."""
     adapters: tuple[AdapterStatus, ...] | None = None
@@ -203,6 +210,7 @@ async def observe(
         model=model,
         config=await cluster.get(CONFIG_MAPS, config, meta.namespace) if config else None,
         pull_secrets=await _pull_secrets(cluster, workspace),
+        account_secrets=await _account_secrets(cluster, workspace),
         api_keys=await cluster.get(SECRETS, keys, meta.namespace) if keys else None,
         adapters=await _adapters(replicas, workspace, children) if ask else None,
         replicas=counts,
@@ -264,7 +272,20 @@ async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Man
     if (spec := workspace.tuning) is not None:
         push = spec.output.image_push_secret if spec.output else None
         named = (*(spec.input.image_pull_secrets if spec.input else ()), *((push,) if push else ()))
-    found = {name: await cluster.get(SECRETS, name, workspace.metadata.namespace) for name in named}
+    return await _secrets(cluster, named, workspace.metadata.namespace)
+
+
+async def _account_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:
+    adapters = workspace.inference.adapters if workspace.inference else ()
+    if not any(adapter.source and adapter.source.image for adapter in adapters):
+        return {}
+    account = await cluster.get(SERVICE_ACCOUNTS, POD_ACCOUNT, workspace.metadata.namespace)
+    named = [entry["name"] for entry in (account or {}).get("imagePullSecrets") or () if entry.get("name")]
+    return await _secrets(cluster, named, workspace.metadata.namespace)
+
+
+async def _secrets(cluster: Cluster, named: Iterable[str], namespace: str) -> dict[str, Manifest]:
+    found = {name: await cluster.get(SECRETS, name, namespace) for name in named}
     return {name: secret for name, secret in found.items() if secret is not None}
 
 

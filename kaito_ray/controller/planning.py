@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kaito_ray.api.app_args import ACCOUNT_CREDENTIALS
 from kaito_ray.api.workspace import InferenceSpec, PresetSpec, Workspace
 from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.models import ModelPreset
@@ -65,7 +66,7 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     preset = _with_its_weights(require_model(seen.model, spec.preset, "inference.preset.name"), spec.preset)
     _require_access(preset, spec)
     _require_lora(preset, spec)
-    secrets = _pull_secrets(spec, seen)
+    secrets = {**_pull_secrets(spec, seen), **_account_secrets(seen)}
     options = replace(serving_options(preset, spec, config), image=settings.engine_image)
     offered = offer(workspace.resource, seen.nodes, settings)
     if _nodes_exist(settings):
@@ -147,8 +148,14 @@ def _pull_secrets(spec: InferenceSpec, seen: Observed) -> dict[str, str]:
         content = (secret.get("data") or {}).get(DOCKER_CONFIG)
         if content is None:
             raise InvalidWorkspace(field, f"the Secret {name} has no key {DOCKER_CONFIG}; make it of that type")
-        found[name] = content
+        found[f"{name}.json"] = content
     return found
+
+
+def _account_secrets(seen: Observed) -> dict[str, str]:
+    """Return the ServiceAccount's credentials by file; as to a kubelet, one of another type is as good as none."""
+    contents = {name: (secret.get("data") or {}).get(DOCKER_CONFIG) for name, secret in seen.account_secrets.items()}
+    return {f"{name}{ACCOUNT_CREDENTIALS}": content for name, content in contents.items() if content}
 
 
 def _api_keys(spec: InferenceSpec, seen: Observed) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Final
 import yaml
 from pydantic import ValidationError
 
-from kaito_ray.api.app_args import UserConfig
+from kaito_ray.api.app_args import ACCOUNT_CREDENTIALS, UserConfig
 from kaito_ray.api.workspace import AdapterSpec, InferenceSpec, Workspace
 from kaito_ray.kube.cluster import Manifest
 
@@ -51,7 +51,7 @@ def told(service: Manifest | None, registry: Manifest | None) -> Told:
         adapters = UserConfig.from_wire(deployment["user_config"]).adapters
     except (KeyError, TypeError, ValueError, ValidationError, yaml.YAMLError):  # written by another version
         return Told()
-    files = ((registry or {}).get("data") or {}).keys()
+    files = [name for name in ((registry or {}).get("data") or {}) if not name.endswith(ACCOUNT_CREDENTIALS)]
     images = {adapter.name: adapter.image for adapter in adapters if adapter.image and "@" in adapter.image}
     return Told(images, tuple(sorted(name.removesuffix(".json") for name in files)))
 

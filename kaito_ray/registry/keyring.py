@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
+from kaito_ray.api.app_args import ACCOUNT_CREDENTIALS
 from kaito_ray.registry.reference import DOCKER_HUB, Reference
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Keyring:
         if directory is None or not directory.is_dir():
             return cls()
         # A kubelet keeps `..data` links beside the files; keys such as `.dockerconfigjson` are files to read.
-        files = sorted(p for p in directory.iterdir() if not p.name.startswith("..") and p.is_file())
+        files = [p for p in directory.iterdir() if not p.name.startswith("..") and p.is_file()]
+        files.sort(key=lambda path: (path.name.endswith(ACCOUNT_CREDENTIALS), path.name))
         return cls(tuple(entry for path in files for entry in _entries(path)))
 
     def matching(self, reference: Reference) -> tuple[Credential, ...]:

@@ -50,7 +50,7 @@ class ServingInputs:
     config: InferenceConfig = field(default_factory=InferenceConfig)
     """Engine options of the Workspace's ConfigMap."""
     pull_secrets: Mapping[str, str] = field(default_factory=dict)
-    """Registry credentials by the name of their Secret: docker config JSON, base64."""
+    """Registry credentials by the name of their file in the pod: docker config JSON, base64."""
     api_keys: Mapping[str, str] = field(default_factory=dict)
     """API keys by name, base64."""
     hub_endpoint: str | None = None

@@ -18,9 +18,9 @@ def keys(workspace: Workspace, api_keys: Mapping[str, str]) -> Manifest:
 
 
 def registry(workspace: Workspace, pull_secrets: Mapping[str, str]) -> Manifest:
-    """Return the Secret of registry credentials: one file for each Secret that the Workspace names."""
+    """Return the Secret of registry credentials, by file: one for each Secret that they come from."""
     secret = _secret(workspace, names.registry_secret(workspace.metadata.name))
-    data = {f"{name}.json": pull_secrets[name] for name in sorted(pull_secrets)}
+    data = {name: pull_secrets[name] for name in sorted(pull_secrets)}
     return {**secret, "data": data} if data else secret
 
 

@@ -26,6 +26,7 @@ IN_NAMESPACES = {
     "policy poddisruptionbudgets: get list watch create update",
     " configmaps: get list watch",
     " persistentvolumeclaims: get create",
+    " serviceaccounts: get",
     " pods: list watch",
     " events: get list create update",
     " secrets: get list watch create update",

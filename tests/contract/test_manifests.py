@@ -61,7 +61,7 @@ CASES = {
                 ]
             },
         ),
-        pull_secrets={"pull": "e30="},
+        pull_secrets={"pull.json": "e30="},
     ),
     "two-gpus": inputs(GPU_WORKSPACE, gpu_plan(), config=parse(CONFIG)),
     "two-machines": inputs(GPU_WORKSPACE, gpu_plan(nodes=2, pipeline_parallel=2), regional=True),

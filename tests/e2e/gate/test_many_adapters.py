@@ -21,12 +21,14 @@ COUNT = 200
 
 
 @pytest.fixture
-def declared(served: Served, http: httpx.Client, tiny: Path, tmp_path: Path) -> Iterator[list[str]]:
+def declared(served: Served, http: httpx.Client, tiny: Path, mounts: Path) -> Iterator[list[str]]:
     """The names of that many adapters, all ready."""
-    folders = make_adapters(tiny, tmp_path, count=COUNT)
-    adapters = tuple(UserAdapter(name=f"a{folder.name}", path=str(folder)) for folder in folders)
+    volume = Path("/mnt/adapters")
+    folders = make_adapters(tiny, mounts / volume.relative_to("/"), count=COUNT)
+    adapters = tuple(UserAdapter(name=f"a{folder.name}", path=str(volume / folder.name)) for folder in folders)
     served.put(UserConfig(adapters=adapters))
-    until(lambda: set(states(http)) == {"Ready"}, within_s=300)
+    until(lambda: len(states(http)) == COUNT and not {"Waiting", "Pulling"} & set(states(http)), within_s=300)
+    assert set(states(http)) == {"Ready"}, http.get("/adapters").text[:2000]
     yield [adapter.name for adapter in adapters]
     served.put(UserConfig())
     served.wait()

@@ -21,6 +21,7 @@ from kaito_ray.kube.cluster import (
     PODS,
     RAY_SERVICES,
     SECRETS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     WORKSPACES,
     Manifest,
@@ -301,6 +302,18 @@ async def test_pull_secrets_are_copied_to_the_secret_that_is_mounted_and_follow(
     await stage.reconciled()
     assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"pull.json": "dHdv"}
     assert (await stage.get(RAY_SERVICES, "smol"))["metadata"]["resourceVersion"] == service
+
+
+async def test_the_pods_service_account_pulls_after_the_secrets_that_the_workspace_names() -> None:
+    stage = await Stage().given(workspace(inference={"adapters": [adapter("style")]}))
+    pulls = {"imagePullSecrets": [{"name": "theirs"}, {"name": "of-another-type"}, {"name": "not-there"}]}
+    await stage.cluster.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}, **pulls})
+    for name, key in (("theirs", ".dockerconfigjson"), ("of-another-type", "token")):
+        meta = {"name": name, "namespace": "default"}
+        await stage.cluster.create(SECRETS, {"metadata": meta, "data": {key: "b25l"}})
+    seen = await stage.reconciled()
+    assert condition(seen, "InferenceReady")["reason"] != "SecretNotFound"
+    assert (await stage.get(SECRETS, "smol-registry"))["data"] == {"theirs.serviceaccount.json": "b25l"}
 
 
 async def test_an_adapter_from_a_volume_is_mounted_and_named_by_its_path() -> None:

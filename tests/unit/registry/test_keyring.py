@@ -35,6 +35,12 @@ def test_a_kubelet_keeps_links_beside_the_keys(tmp_path: Path) -> None:
     assert users(tmp_path, "ghcr.io/a") == ["octo"]
 
 
+def test_a_service_accounts_come_after_those_that_were_named(tmp_path: Path) -> None:
+    (tmp_path / "a.serviceaccount.json").write_text(json.dumps({"auths": {"ghcr.io": basic("account")}}))
+    (tmp_path / "z.json").write_text(json.dumps({"auths": {"ghcr.io": basic("named")}}))
+    assert users(tmp_path, "ghcr.io/a") == ["named", "account"]
+
+
 @pytest.mark.parametrize(
     ("key", "image", "fits"),
     [
