@@ -8,7 +8,7 @@ and 16 places in its host's memory, least recently used out of both; a request w
 
 - `least connections` is Ray Serve's own choice, blind to adapters.
 - `bounded hash` is what we tell HAProxy (`kaito_ray/render/affinity.py`), with its arithmetic: a place on a ring, and on
-  to the next replica while one has 1.25 times its share of what is in flight. tests/e2e/adapters/test_affinity.py holds
+  to the next replica while one has 1.15 times its share of what is in flight. tests/e2e/adapters/test_affinity.py holds
   the real one to the same figures.
 - `least loaded holder` knows what every slot holds at every moment: what a router that is told could do.
 

@@ -12,7 +12,7 @@ from typing import Final
 from kaito_ray.render import adapters
 from kaito_ray.render.inputs import Manifest, ServingInputs
 
-MOST_OF_MEAN_PERCENT: Final = 125
+MOST_OF_MEAN_PERCENT: Final = 115
 """Requests in flight that a replica may have, of the mean. Lower: an adapter is loaded by more replicas; higher: they
 wait longer for the busiest. See benchmarks/serving/placement.py."""
 BUFFER_BYTES: Final = 2**16

@@ -21,7 +21,7 @@ from ray.serve.config import HTTPOptions
 
 from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.ray_head import haproxy
-from kaito_ray.render.affinity import BALANCE, BUFFER_BYTES, MOST_OF_MEAN_PERCENT
+from kaito_ray.render.affinity import BALANCE, BUFFER_BYTES
 
 REPLICAS = 8
 SERVICE_S = 0.02
@@ -170,7 +170,7 @@ async def test_no_replica_gets_much_more_than_its_share(front: Front, hot_share:
         weights = [hot_share, *((1 - hot_share) * weight / rest for weight in weights[1:])]
     await front.load(dice.choices(ADAPTERS, weights, k=3000), clients=64)
     assert sum(front.asked) == 3000
-    assert max(front.asked) / (3000 / REPLICAS) <= MOST_OF_MEAN_PERCENT / 100 + 0.1
+    assert max(front.asked) / (3000 / REPLICAS) <= 1.3
     if hot_share:
         assert front.holders(ADAPTERS[0]) > 4
     # Rare ones stay together all the same: by chance alone each of these would be on almost every replica.
