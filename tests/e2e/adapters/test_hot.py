@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -139,6 +139,16 @@ def first_token_s(http: httpx.Client, model: str, *, within_s: float = 60) -> fl
     return time.monotonic() - started
 
 
+@contextmanager
+def begun(http: httpx.Client, model: str) -> Iterator[Iterator[str]]:
+    """A long answer of which the first line has come; the lines to come."""
+    body = {"model": model, "prompt": "Once upon a time", "max_tokens": 300, "ignore_eos": True, "stream": True}
+    with http.stream("POST", "/v1/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("data: {")
+        yield lines
+
+
 def replica(served: Served) -> str:
     (only,) = served.application()["deployments"][names.DEPLOYMENT]["replicas"]
     return str(only["actor_id"])
@@ -169,10 +179,14 @@ def test_no_request_notices_that_adapters_change(
                     served.put(UserConfig(adapters=(stays, changed)))
                     served.wait()
                     becomes(http, {"stays": "Ready", "comes": "Ready"})
-            served.put(UserConfig(adapters=(stays,)))
-            served.wait()
-            becomes(http, {"stays": "Ready"})
-            assert http.post("/v1/completions", json={"model": "comes", "prompt": "x"}).status_code == 404
+            with begun(http, "comes") as lines:
+                served.put(UserConfig(adapters=(stays,)))
+                served.wait()
+                becomes(http, {"stays": "Ready"})
+                later = http.post("/v1/completions", json={"model": "comes", "prompt": "x"})
+                assert (later.status_code, later.json()["error"]["type"]) == (404, "NotFoundError")
+                assert f"served here: {PRESET}, stays" in later.json()["error"]["message"]
+                assert [line for line in lines if line][-1] == "data: [DONE]"
             time.sleep(2)
     with capsys.disabled():
         print(
