@@ -1,4 +1,4 @@
-"""Which replica a request goes to where there are several, and adapters: the one that most likely holds its adapter.
+"""Which replica a request goes to where there are several: the one that most likely holds its adapter.
 
 HAProxy does it alone, by consistent hashing with bounded loads (arXiv:1608.01350): `model` of the body names a place on
 a ring, and its replica takes the request unless it has more than its share, then the next one does. So an adapter stays
@@ -13,26 +13,34 @@ from kaito_ray.render import adapters
 from kaito_ray.render.inputs import Manifest, ServingInputs
 
 MOST_OF_MEAN_PERCENT: Final = 115
-"""Requests in flight that a replica may have, of the mean. Lower: an adapter is loaded by more replicas; higher: they
-wait longer for the busiest. See benchmarks/serving/placement.py."""
-BUFFER_BYTES: Final = 2**16
-"""How much of a body is looked at. OpenAI's client writes `messages` before `model`, and 16 KiB, HAProxy's own, are soon full."""
-BALANCE: Final = f"""hash req.body,json_query($.model)
-    hash-type consistent
-    hash-balance-factor {MOST_OF_MEAN_PERCENT}
-    option http-buffer-request
-    default-server weight 16"""
-"""Serve writes this after `balance`, where the words after the first line are statements of their own. The weight, the
-same for all, is 256 places on the ring for each replica instead of 16: their shares differ less."""
+"""Requests in flight that a replica may have, of the mean. Lower: an adapter is loaded by more replicas; higher: more
+wait at the busiest. See benchmarks/serving/placement.py."""
+
+
+def balance(base: str) -> str:
+    """Return how HAProxy chooses, for a model served under the name `base`.
+
+    Serve writes it after the word `balance`, so the lines after the first are statements of their own. A request for the
+    base model, or without one, has no place on the ring: an empty text has no first word. Such requests go round. The
+    weight, the same for all, is 256 places on the ring for each replica instead of 16: their shares differ less.
+    """
+    lines = (
+        f"hash req.body,json_query($.model),regsub(^{base}$,),word(1,/)",
+        "hash-type consistent",
+        f"hash-balance-factor {MOST_OF_MEAN_PERCENT}",
+        "option http-buffer-request",
+        "default-server weight 16",
+    )
+    return "\n    ".join(lines)
 
 
 def environment(inputs: ServingInputs) -> list[Manifest]:
-    """Return what Ray Serve shall tell HAProxy; nothing where there is one replica, or no adapter can come."""
-    scaling = inputs.inference.autoscaling
-    replicas = max(inputs.plan.data_parallel, scaling.max_replicas if scaling else 1)
-    if replicas == 1 or not adapters.slots(inputs.plan.preset, inputs.inference):
+    """Return what Ray Serve shall tell HAProxy; nothing where there is one replica, or no adapter can ever come.
+
+    Bounds of replicas and adapters change while the model serves, and must not change the pod: it counts whether there
+    may be any.
+    """
+    several = inputs.plan.data_parallel > 1 or inputs.inference.autoscaling is not None
+    if not several or not adapters.possible(inputs.plan.preset):
         return []
-    return [
-        {"name": "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM", "value": BALANCE},
-        {"name": "RAY_SERVE_HAPROXY_TUNE_BUFSIZE", "value": str(BUFFER_BYTES)},
-    ]
+    return [{"name": "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM", "value": balance(inputs.plan.preset.name)}]

@@ -21,8 +21,11 @@ from ray.serve.config import HTTPOptions
 
 from kaito_ray.local.ports import LOOPBACK
 from kaito_ray.local.ray_head import haproxy
-from kaito_ray.render.affinity import BALANCE, BUFFER_BYTES
+from kaito_ray.render.affinity import balance
+from kaito_ray.render.rayservice import PROXY
 
+BASE = "phi-4"
+BUFFER_BYTES = int(PROXY["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"])
 REPLICAS = 8
 SERVICE_S = 0.02
 ADAPTERS = [f"adapter-{number}" for number in range(64)]
@@ -71,7 +74,7 @@ class Front:
         async with self.http.post(f"{self.url}/v1/completions", data=body) as answer:
             assert answer.status == 200, await answer.text()
 
-    async def load(self, models: Sequence[str], *, clients: int) -> None:
+    async def load(self, models: Sequence[str | None], *, clients: int) -> None:
         """Ask for these models in order, so many at a time."""
         left = iter(models)
 
@@ -92,13 +95,20 @@ class Front:
 
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    replicas, port = [Replica() for _ in range(REPLICAS)], unused_port()
-    path = tmp_path / "haproxy.cfg"
+    async with fronted(tmp_path, [Replica() for _ in range(REPLICAS)], Replica()) as front:
+        yield front
+
+
+@asynccontextmanager
+async def fronted(tmp_path: Path, replicas: Sequence[Replica], fallback: Replica) -> AsyncIterator[Front]:
+    """HAProxy before the replicas, and Serve's own proxy, where requests wait while there are none."""
+    port, path = unused_port(), tmp_path / "haproxy.cfg"
     backend = BackendConfig(
         name="http-default",
         path_prefix="/",
         app_name="default",
         servers=[ServerConfig(f"replica-{n}", LOOPBACK, replica.port) for n, replica in enumerate(replicas)],
+        fallback_server=ServerConfig("fallback", LOOPBACK, fallback.port),
     )
     config = HAProxyConfig(
         socket_path=str(tmp_path / "admin.sock"),
@@ -109,7 +119,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         metrics_enabled=False,
         nbthread=1,
         log_target=str(tmp_path / "log.sock"),
-        balance_algorithm=BALANCE,
+        balance_algorithm=balance(BASE),
         bufsize=BUFFER_BYTES,
         http_options=HTTPOptions(host=LOOPBACK, port=port),
     )
@@ -117,7 +127,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
     # As our wrapper does it, the pages that Serve has no setting for are bound to this machine alone.
     path.write_text(path.read_text().replace("bind :", f"bind {LOOPBACK}:").replace("bind *:", f"bind {LOOPBACK}:"))
     async with AsyncExitStack() as stack:
-        for replica in replicas:
+        for replica in (*replicas, fallback):
             await stack.enter_async_context(replica.running())
         process = await asyncio.create_subprocess_exec(haproxy(), "-db", "-dS", "-f", str(path))
         try:
@@ -155,10 +165,19 @@ async def test_model_is_found_after_a_long_conversation(front: Front) -> None:
     assert front.holders("late") == 1
 
 
-async def test_requests_without_model_go_to_everybody(front: Front) -> None:
-    for _ in range(20 * REPLICAS):
-        await front.ask(None, prompt="x")
-    assert min(front.asked) > 0
+@pytest.mark.parametrize("model", [BASE, None], ids=["the base model", "none"])
+async def test_requests_for_no_adapter_go_to_everybody(front: Front, model: str | None) -> None:
+    await front.load([model] * 50 * REPLICAS, clients=REPLICAS)
+    assert min(front.asked) / 50 > 0.5
+    assert max(front.asked) / 50 < 1.5
+
+
+async def test_without_a_replica_they_wait_in_serves_own_proxy(tmp_path: Path) -> None:
+    fallback = Replica()
+    async with fronted(tmp_path, [], fallback) as front:
+        for model in (BASE, ADAPTERS[0], None):
+            await front.ask(model)
+    assert fallback.asked.total() == 3
 
 
 @pytest.mark.parametrize("hot_share", [0.0, 0.6], ids=["zipf", "one adapter has 60%"])
