@@ -2,7 +2,7 @@
 
 HAProxy does it alone, by consistent hashing with bounded loads (arXiv:1608.01350): `model` of the body names a place on
 a ring, and its replica takes the request unless it has more than its share, then the next one does. So an adapter stays
-where it is loaded, and one that everybody asks for spreads by itself. No Python stands between (docs/adr/0013).
+where it is loaded, and one that everybody asks for spreads by itself. No Python stands between (docs/adr/0015).
 """
 
 from __future__ import annotations
