@@ -61,7 +61,7 @@ def test_each_of_200_adapters_answers_and_memory_is_bounded(
     first = said(http, [MODEL, *declared])
     assert len(set(first.values())) > 0.9 * COUNT, "each must be another model, or nothing is tested"
     # By now these were thrown out, and come from disk again.
-    assert said(http, declared[:20]).items() <= first.items()
+    assert said(http, declared[:10]).items() <= first.items()
     assert {card["id"] for card in http.get("/v1/models").json()["data"]} == {MODEL, *declared}
 
     until(lambda: memory(http)["host"]["adapters"] == HOST_SLOTS)

@@ -67,7 +67,7 @@ def test_weights_from_an_image_are_pulled_with_its_secret_and_need_no_token_of_t
     secret = {"data": {".dockerconfigjson": "e30="}}
     seen = Observed(Workspace.from_wire(FROM_IMAGE), FROM_IMAGE, pull_secrets={"pull": secret})
     inputs = plan(seen, from_arguments([], {})).inputs
-    assert inputs.pull_secrets == {"pull": "e30="}
+    assert inputs.pull_secrets == {"pull.json": "e30="}
     source = app_args(inputs).source
     # The hub's name stays: adapters say which model they were made for.
     assert (source.image, source.hub) == ("registry.example.com/llama:1", "meta-llama/Llama-3.1-8B-Instruct")
