@@ -45,7 +45,7 @@ from kaito_ray.kube.cluster import (
     Resource,
 )
 from kaito_ray.kube.conditions import holds
-from kaito_ray.render.adapters import pull_secrets
+from kaito_ray.render.adapters import pull_secrets, pulls_images
 from kaito_ray.render.meta import pod_labels
 
 POD_ACCOUNT: Final = "default"
@@ -71,7 +71,7 @@ class Observed:
     pull_secrets: Mapping[str, Manifest] = field(default_factory=dict)
     """Those Secrets of registry credentials that the Workspace names, to pull or to push, and that exist."""
     account_secrets: Mapping[str, Manifest] = field(default_factory=dict)
-    """Those Secrets that the ServiceAccount of the Workspace's pods pulls images with; read where an adapter is one."""
+    """Those Secrets that the ServiceAccount of the Workspace's pods pulls images with; read where weights or adapters are images."""
     api_keys: Manifest | None = None
     """The Secret of `inference.apiKeysSecret`, if it is named and exists."""
     adapters: tuple[AdapterStatus, ...] | None = None
@@ -276,8 +276,7 @@ async def _pull_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Man
 
 
 async def _account_secrets(cluster: Cluster, workspace: Workspace) -> dict[str, Manifest]:
-    adapters = workspace.inference.adapters if workspace.inference else ()
-    if not any(adapter.source and adapter.source.image for adapter in adapters):
+    if workspace.inference is None or not pulls_images(workspace.inference):
         return {}
     account = await cluster.get(SERVICE_ACCOUNTS, POD_ACCOUNT, workspace.metadata.namespace)
     named = [entry["name"] for entry in (account or {}).get("imagePullSecrets") or () if entry.get("name")]

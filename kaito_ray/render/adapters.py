@@ -83,6 +83,12 @@ def pull_secrets(spec: InferenceSpec) -> tuple[str, ...]:
     return tuple(sorted(named))
 
 
+def pulls_images(spec: InferenceSpec) -> bool:
+    """Return whether an adapter or the weights come from an image."""
+    options = spec.preset.preset_options if spec.preset else None
+    return bool(options and options.image) or any(a.source and a.source.image for a in spec.adapters)
+
+
 def possible(preset: ModelPreset) -> bool:
     """Return whether the engine can serve adapters of that model."""
     return preset.shape.architecture not in WITHOUT_LORA

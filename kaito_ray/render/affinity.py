@@ -2,7 +2,7 @@
 
 HAProxy does it alone, by consistent hashing with bounded loads (arXiv:1608.01350): `model` of the body names a place on
 a ring, and its replica takes the request unless it has more than its share, then the next one does. So an adapter stays
-where it is loaded, and one that everybody asks for spreads by itself. No Python stands between (docs/adr/0015).
+where it is loaded, and one that everybody asks for spreads by itself. No Python stands between (docs/adr/0016).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def balance(base: str) -> str:
     """Return how HAProxy chooses, for a model served under the name `base`.
 
     Serve writes it after the word `balance`, so the lines after the first are statements of their own. A request for the
-    base model, or without one, has no place on the ring: an empty text has no first word. Such requests go round. The
-    weight, the same for all, is 256 places on the ring for each replica instead of 16: their shares differ less.
+    base model, or without one, has no place on the ring: an empty text has no first word. Such requests go round. That
+    the body is there is the doing of the wrapper that starts HAProxy. The weight, the same for all, is 256 places on the
+    ring for each replica instead of 16: their shares differ less.
     """
     lines = (
         f"hash req.body,json_query($.model),regsub(^{base}$,),word(1,/)",
         "hash-type consistent",
         f"hash-balance-factor {MOST_OF_MEAN_PERCENT}",
-        "option http-buffer-request",
         "default-server weight 16",
     )
     return "\n    ".join(lines)

@@ -19,8 +19,9 @@ from aiohttp.test_utils import unused_port
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
-from kaito_ray.local.ports import LOOPBACK
-from kaito_ray.local.ray_head import haproxy
+from kaito_ray.local import ray_head
+from kaito_ray.local.ports import LOOPBACK, choose, listening
+from kaito_ray.local.ray_head import RayHead
 from kaito_ray.render.affinity import balance
 from kaito_ray.render.rayservice import PROXY
 
@@ -124,12 +125,12 @@ async def fronted(tmp_path: Path, replicas: Sequence[Replica], fallback: Replica
         http_options=HTTPOptions(host=LOOPBACK, port=port),
     )
     HAProxyApi(config, {backend.name: backend}, str(path))._generate_config_file_internal()
-    # As our wrapper does it, the pages that Serve has no setting for are bound to this machine alone.
-    path.write_text(path.read_text().replace("bind :", f"bind {LOOPBACK}:").replace("bind *:", f"bind {LOOPBACK}:"))
+    head = RayHead("e2e-affinity", tmp_path, choose("e2e-affinity", (), busy=listening()))
+    ray_head.prepare(head)
     async with AsyncExitStack() as stack:
         for replica in (*replicas, fallback):
             await stack.enter_async_context(replica.running())
-        process = await asyncio.create_subprocess_exec(haproxy(), "-db", "-dS", "-f", str(path))
+        process = await asyncio.create_subprocess_exec(tmp_path / "haproxy", "-db", "-f", str(path))
         try:
             http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
             await _listens(port)
@@ -137,6 +138,7 @@ async def fronted(tmp_path: Path, replicas: Sequence[Replica], fallback: Replica
         finally:
             process.terminate()
             await process.wait()
+            ray_head.forget(head)
 
 
 async def _listens(port: int) -> None:
