@@ -131,7 +131,8 @@ def test_a_presets_weights_come_from_an_image_of_a_registry(plane: Plane, regist
     options = {"image": registry.image("models/smollm2:1"), "imagePullSecrets": ["pull"]}
     plane.kubectl("apply", "-f", "-", stdin=workspace("pulled", "smollm2-135m-instruct", presetOptions=options))
     plane.kubectl("wait", "workspace/pulled", "--for=condition=WorkspaceReady", "--timeout=240s", timeout_s=250)
-    ask = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+    question = {"role": "user", "content": "What is the capital of France?"}
+    ask = {"messages": [question], "generate_kwargs": {"temperature": 0}}
     answer = httpx.post(f"{plane.get('workspace', 'pulled')['status']['endpoint']}/chat", json=ask, timeout=60).json()
     assert "Paris" in answer["Result"]
     (kept,) = (Path(os.environ["KAITO_RAY_CACHE"]) / "models").glob("image-models-smollm2-sha256*/model.safetensors")
