@@ -36,6 +36,14 @@ class RunningRegistry:
         user, password = self.credentials or ("", "")
         return json.dumps({"auths": {self.host: {"username": user, "password": password}}})
 
+    def push_adapter(self, folder: Path, name: str) -> str:
+        """Push the adapter in `folder` in KAITO's layout, by another tool than ours; return the image's reference."""
+        files = ("adapter_config.json", "adapter_model.safetensors")
+        blob = adapters.gzipped(adapters.tar({f"data/{file}": (folder / file).read_bytes() for file in files}))
+        layout = oci_layout(folder.with_name(f"{folder.name}-layout"), [adapters.layer_of(blob)], blob)
+        self.push_with_skopeo(layout, name)
+        return self.image(name)
+
     def push_with_skopeo(self, layout: Path, name: str) -> None:
         """Copy the image in the OCI layout `layout` to the registry."""
         credentials = [f"--dest-creds={':'.join(self.credentials)}"] if self.credentials else []

@@ -128,6 +128,8 @@ def start_command(head: RayHead, params: Mapping[str, str], *, cpus: int, memory
         "temp-dir": head.session,
         "num-cpus": cpus,
         "object-store-memory": _OBJECT_STORE_BYTES,
+        # It would read log files, and every process writes to the pod's log instead (RAY_LOG_TO_STDERR).
+        "include-log-monitor": False,
         **({"memory": memory_bytes} if memory_bytes else {}),
         **given,
     }

@@ -20,10 +20,9 @@ from kaito_ray.api import names
 from kaito_ray.api.app_args import AppArgs, UserAdapter, UserConfig
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
-from tests import adapters
 from tests.e2e.clients import running
 from tests.e2e.serving.serve import Served, serving
-from tests.registry import RunningRegistry, oci_layout, running_registry
+from tests.registry import RunningRegistry, running_registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 
@@ -64,13 +63,7 @@ def push(registry: RunningRegistry, weights: Path, root: Path, name: str, seed: 
     base = AutoModelForCausalLM.from_pretrained(weights)
     lora = LoraConfig(r=8, lora_alpha=32, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     get_peft_model(base, lora).save_pretrained(root / name)
-    files = {
-        f"data/{file}": (root / name / file).read_bytes()
-        for file in ("adapter_config.json", "adapter_model.safetensors")
-    }
-    blob = adapters.gzipped(adapters.tar(files))
-    registry.push_with_skopeo(oci_layout(root / f"{name}-layout", [adapters.layer_of(blob)], blob), f"team/{name}:v1")
-    return registry.image(f"team/{name}:v1")
+    return registry.push_adapter(root / name, f"team/{name}:v1")
 
 
 class Load:

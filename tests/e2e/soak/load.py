@@ -14,7 +14,8 @@ import httpx
 
 from tests.e2e.clients import running
 
-TOKENS = 12
+PROMPT = "Once upon a time"
+TOKENS = 32
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Load:
 
 def stream(http: httpx.Client, model: str, key: str) -> str | None:
     """Return what is wrong with one streamed answer: it must have every token, each in its place, and an end."""
-    body = {"model": model, "prompt": "Once upon a time", "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
+    body = {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
     options = {"stream_options": {"include_usage": True}, "return_token_ids": True}
     try:
         with http.stream(

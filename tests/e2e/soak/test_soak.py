@@ -21,13 +21,11 @@ import httpx
 import pytest
 import yaml
 
-from kaito_ray.catalog.load import find
-from kaito_ray.weights import local_directory
-from tests.e2e.adapters.test_hot import push
 from tests.e2e.conftest import Plane
 from tests.e2e.soak.growth import SERVING, Growth
 from tests.e2e.soak.load import Load, stream
 from tests.registry import running_registry
+from tests.tiny_model import make_adapter, make_talking_base
 
 SECONDS = float(os.environ.get("KAITO_RAY_SOAK_S", "130"))
 """Under load, all in all; the start and the end come on top."""
@@ -38,8 +36,14 @@ CLIENTS = 4
 MEMORY_SHARE, MEMORY_BYTES = (0.02, 8 * 2**20) if LONG else (0.1, 24 * 2**20)
 """How much a process may grow after its warm-up: this share of itself, and so many bytes, which small ones need."""
 DESCRIPTORS = 8
-PRESET = "smollm2-135m-instruct"
-SMOLLM2 = Path(__file__).parents[3] / "examples" / "inference" / "workspace_smollm2.yaml"
+MODEL = "soak-org/tiny"
+SERVED = "tiny"
+WORKSPACE = {
+    "apiVersion": "kaito.sh/v1beta1",
+    "kind": "Workspace",
+    "metadata": {"name": "soak"},
+    "resource": {"labelSelector": {"matchLabels": {"apps": "soak"}}},
+}
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default"), pytest.mark.timeout(SECONDS + 900)]
 
@@ -55,14 +59,15 @@ class Stage:
     def apply(self, *, queued: int, keys: dict[str, str], coming: bool, round_: int = 0) -> None:
         """Bring all of it to the cluster at once, in the order in which a person would."""
         secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "team-keys"}, "stringData": keys}
-        workspace = yaml.safe_load(SMOLLM2.read_text())
         comes = _adapter("comes", self.images[round_ % 2], f"0.{1 + round_ % 9}")
-        workspace["inference"] |= {
+        inference = {
+            "preset": {"name": MODEL},
             "apiKeysSecret": "team-keys",
             "limits": {"maxQueued": queued},
             "adapters": [_adapter("stays", self.images[0], "1.0"), *([comes] if coming else [])],
         }
-        self.plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([secret, workspace]))
+        manifests = [secret, {**WORKSPACE, "inference": inference}]
+        self.plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
 
     def adapters(self, key: str) -> dict[str, str]:
         answer = self._get("/adapters", key)
@@ -89,19 +94,21 @@ def until(holds: Callable[[], bool], what: str, *, within_s: float = 120) -> Non
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A control plane of its own with a Workspace that serves, guarded by the key `key-0`."""
-    plane = Plane(tmp_path_factory.mktemp("soak") / "home")
-    files = tmp_path_factory.mktemp("adapters")
-    weights = local_directory(find(PRESET).source)
-    with running_registry(files / "registry") as registry:
-        stage = Stage(plane, [])
+    files = tmp_path_factory.mktemp("soak")
+    base = make_talking_base(files / "models" / MODEL)
+    plane = Plane(files / "home")
+    with running_registry(files / "registry") as registry, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KAITO_RAY_MODELS_DIR", str(files / "models"))
+        images = [
+            registry.push_adapter(make_adapter(base, files / name, seed=seed), f"team/{name}:v1")
+            for seed, name in enumerate(("one", "two"))
+        ]
+        stage = Stage(plane, images)
         try:
             plane.cli("up", "--detach")
-            stage.images += [push(registry, weights, files, name, seed) for seed, name in enumerate(("one", "two"))]
             stage.apply(queued=64, keys={"a": "key-0"}, coming=False)
-            plane.kubectl(
-                "wait", "workspace/smollm2", "--for=condition=WorkspaceReady", "--timeout=240s", timeout_s=250
-            )
-            stage.url = plane.cli("endpoint", "smollm2").strip()
+            plane.kubectl("wait", "workspace/soak", "--for=condition=WorkspaceReady", "--timeout=240s", timeout_s=250)
+            stage.url = plane.cli("endpoint", "soak").strip()
             until(lambda: stage.adapters("key-0") == {"stays": "Ready"}, "the first adapter")
             yield stage
         finally:
@@ -137,20 +144,21 @@ def kill(plane: Plane, part: str) -> None:
 
 
 def admits(plane: Plane) -> bool:
-    words = ["kubectl", "apply", "--dry-run=server", f"--filename={SMOLLM2}", "--request-timeout=5s"]
-    return subprocess.run(words, env=plane.env, capture_output=True, check=False).returncode == 0
+    words = ["kubectl", "apply", "--dry-run=server", "--filename=-", "--request-timeout=5s"]
+    manifest = json.dumps({**WORKSPACE, "inference": {"preset": {"name": MODEL}}}).encode()
+    return subprocess.run(words, env=plane.env, input=manifest, capture_output=True, check=False).returncode == 0
 
 
 def ready(plane: Plane) -> bool:
-    found = plane.get("workspace", "smollm2")["status"]["conditions"]
+    found = plane.get("workspace", "soak")["status"]["conditions"]
     return any(c["type"] == "WorkspaceReady" and c["status"] == "True" for c in found)
 
 
 def test_no_stream_is_lost_and_nothing_grows(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     plane = stage.plane
-    service = plane.get("rayservice", "smollm2")
+    service = plane.get("rayservice", "soak")
     cluster = service["status"]["activeServiceStatus"]["rayClusterName"]
-    load, growth, rounds = Load(stage.url, (PRESET, "stays"), CLIENTS, "key-0"), Growth(plane.home), 1
+    load, growth, rounds = Load(stage.url, (SERVED, "stays"), CLIENTS, "key-0"), Growth(plane.home), 1
     ends = time.monotonic() + SECONDS
     with load.running():
         until(lambda: load.whole >= CLIENTS, "the first streams")
@@ -180,7 +188,7 @@ def test_no_stream_is_lost_and_nothing_grows(stage: Stage, capsys: pytest.Captur
     assert load.failures == []
     assert load.whole >= STREAMS
     until(lambda: ready(plane), "WorkspaceReady")
-    assert plane.get("rayservice", "smollm2")["status"]["activeServiceStatus"]["rayClusterName"] == cluster
+    assert plane.get("rayservice", "soak")["status"]["activeServiceStatus"]["rayClusterName"] == cluster
     names = {process.name for process in grown}
     assert names == {"supervisor", "apiserver", "operator", "machine", *SERVING}
     for process in grown:
