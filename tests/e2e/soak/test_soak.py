@@ -6,6 +6,7 @@ here; `make soak` makes it half an hour. It judges behaviour, never speed.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -58,7 +59,9 @@ class Stage:
 
     def apply(self, *, queued: int, keys: dict[str, str], coming: bool, round_: int = 0) -> None:
         """Bring all of it to the cluster at once, in the order in which a person would."""
-        secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "team-keys"}, "stringData": keys}
+        # Not `stringData`: what is left out there is not removed by `kubectl apply`.
+        data = {name: base64.b64encode(key.encode()).decode() for name, key in keys.items()}
+        secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "team-keys"}, "data": data}
         comes = _adapter("comes", self.images[round_ % 2], f"0.{1 + round_ % 9}")
         inference = {
             "preset": {"name": MODEL},
