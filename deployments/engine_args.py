@@ -48,8 +48,14 @@ def engine_kwargs(args: AppArgs) -> dict[str, Any]:
 
 
 def environment(args: AppArgs) -> dict[str, str]:
-    """Return the environment variables of a replica: vLLM reads some choices only there."""
+    """Return the environment variables of a replica: vLLM and Ray Serve read some choices only there."""
     common = {
+        # vLLM's app in the event loop of the HTTP server. By default it has a thread of its own, and each message of each
+        # answer crosses from one to the other, both wanting the interpreter's lock: half of the short answers of a second.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        # Serve's log file, which nobody reads in a pod, is written so many lines at a time; errors, and what goes to the
+        # terminal, at once.
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
         "VLLM_NO_USAGE_STATS": "1",
         # Adapters change by the Workspace alone, not by whoever reaches the port.
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
