@@ -66,6 +66,9 @@ class _Connection(asyncio.Protocol):
         self._answered = answered
         self._whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+        self.is_kept = True
+        """False once the server has said that it closes the connection after its answer."""
+
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
@@ -98,6 +101,7 @@ class _Connection(asyncio.Protocol):
         self._lines += body.count(b"\n")
 
     def on_message_complete(self) -> None:
+        self.is_kept = self._parser.should_keep_alive()
         if not self._whole.done():
             self._whole.set_result(None)
 
@@ -113,20 +117,24 @@ async def _run(load: Load) -> Answered:
     requests = [_http(load, place.netloc, body) for body in load.bodies]
     turns = iter(range(load.requests))
     loop = asyncio.get_running_loop()
-    connections = [
-        (await loop.create_connection(lambda: _Connection(answered), place.hostname, place.port))[1]
-        for _ in range(load.clients)
-    ]
 
-    async def client(connection: _Connection) -> None:
+    async def connect() -> _Connection:
+        return (await loop.create_connection(lambda: _Connection(answered), place.hostname, place.port))[1]
+
+    connections = [await connect() for _ in range(load.clients)]
+
+    async def client(index: int) -> None:
         for turn in turns:
-            await connection.ask(requests[turn % len(requests)])
+            if not connections[index].is_kept:
+                connections[index].close()
+                connections[index] = await connect()
+            await connections[index].ask(requests[turn % len(requests)])
 
     began = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
-            for connection in connections:
-                group.create_task(client(connection))
+            for index in range(load.clients):
+                group.create_task(client(index))
     finally:
         for connection in connections:
             connection.close()

@@ -171,7 +171,8 @@ def ray_serve_llm(model: Model, scratch: Path, *, direct: bool) -> Iterator[str]
                     "runtime_env": {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}},
                 }
             ],
-            "ingress_deployment_config": {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}},
+            # In direct mode there is no ingress to configure: the server is it.
+            **({} if direct else {"ingress_deployment_config": {"ray_actor_options": {"num_cpus": 0.1}}}),
         },
     }
     with cluster(code, scratch / name, uid=f"bench-{name}", container=container) as served:

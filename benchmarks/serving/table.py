@@ -20,6 +20,7 @@ def _workload(name: str, found: dict[str, Any]) -> list[str]:
         f"## {name}",
         "",
         f"{about['when']}, {about['cpus']} cores, load {about['load_before']} before; {versions}.",
+        *(["", about["note"]] if "note" in about else []),
         "",
         "| load | figure | | median of pairs | 95% interval | measured | target | met |",
         "|---|---|---|---|---|---|---|---|",
