@@ -34,7 +34,6 @@ from kaito_ray.kube.cluster import (
     SECRETS,
     SERVICES,
     WORKSPACES,
-    Cluster,
     Resource,
 )
 
@@ -74,13 +73,13 @@ def needed_kinds(settings: Settings) -> tuple[Resource, ...]:
     return (*custom_kinds(settings), *((NODE_CLAIMS,) if settings.provisions else ()))
 
 
-def kopf_settings(cluster: Cluster, settings: Settings) -> kopf.OperatorSettings:
+def kopf_settings(webhook: Webhook) -> kopf.OperatorSettings:
     """Return kopf's settings: nothing is written, and the webhook is ours to publish."""
     found = kopf.OperatorSettings()
     found.posting.enabled = False
     found.peering.standalone = True
     found.scanning.disabled = True  # see late_kinds.py
-    found.admission.server = Webhook(cluster, settings)
+    found.admission.server = webhook
     # Lost connections are found out and mended; the default gives up after eight tries.
     found.networking.error_backoffs = [0.2, 0.5, 1, 2, 3, 5, 5, 5, 5, 5, 5, 5]
     found.watching.chunk_size = 500

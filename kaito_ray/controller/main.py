@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 import kopf
 
@@ -20,6 +19,7 @@ from kaito_ray.controller.ownership import Ownership
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.replicas import HttpReplicas
 from kaito_ray.controller.settings import Settings, from_arguments
+from kaito_ray.controller.webhook import Webhook
 from kaito_ray.controller.worker import work
 from kaito_ray.kube.client import KubernetesCluster
 
@@ -32,15 +32,20 @@ async def run(settings: Settings) -> None:
     queue, ownership = WorkQueue(), Ownership(cluster)
     models = FetchedModels(queue.add, fetch=fetch_with(settings.hub_endpoint, settings.models_dir))
     candidate = Candidate(cluster, settings)
-    leading = asyncio.ensure_future(
-        candidate.lead(partial(work, cluster, HttpReplicas(), models, queue, settings, ownership=ownership))
-    )
+    webhook = Webhook(cluster, settings)
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(webhook.publish())
+            group.create_task(work(cluster, HttpReplicas(), models, queue, settings, ownership=ownership))
+
+    leading = asyncio.ensure_future(candidate.lead(lead))
     handlers = registry(Watches(queue), settings)
     on_stop(leading, handlers)
     watching = asyncio.ensure_future(
         kopf.operator(
             registry=handlers,
-            settings=kopf_settings(cluster, settings),
+            settings=kopf_settings(webhook),
             standalone=True,
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,

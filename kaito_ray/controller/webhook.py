@@ -50,12 +50,22 @@ def _retired() -> dict[str, str]:
 
 
 class Webhook:
-    """What `kopf` runs as its admission server: it serves, and publishes where."""
+    """What `kopf` runs as its admission server. Every operator serves; the one that leads says that it is asked."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         """Nothing listens before it is called."""
         self._cluster = cluster
         self._settings = settings
+        self._where: Manifest = {}
+        self._serving = asyncio.Event()
+
+    async def publish(self) -> None:
+        """Tell the API server to ask here, as soon as somebody answers: whoever leads calls it.
+
+        An operator that does not lead may be gone tomorrow, and nobody would notice that it is still asked.
+        """
+        await self._serving.wait()
+        await published(self._cluster, self._where)
 
     async def __call__(self, fn: Any) -> AsyncIterator[Any]:
         """Serve admission requests with `fn`, and yield the client configuration as kopf's protocol asks."""
@@ -71,7 +81,8 @@ class Webhook:
             )
             async with server:
                 async for client in server(fn):
-                    await published(self._cluster, self._client(dict(client)))
+                    self._where = self._client(dict(client))
+                    self._serving.set()
                     yield client
 
     async def _certificate(self) -> Certificate:

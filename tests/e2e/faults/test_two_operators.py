@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from kaito_ray.kube.cluster import RAY_SERVICES, WORKSPACES
@@ -18,10 +19,11 @@ async def test_the_second_takes_over_when_the_first_is_killed(stage: Stage) -> N
     try:
         await stage.apply(workspace())
         await stage.until(stage.ready)
-        await stage.until(lambda: stage.published_by(second.process.pid))
+        await stage.until(lambda: stage.published_by(first.process.pid))
         first.kill()
         await stage.apply(workspace(inference={"adapters": [adapter()]}))
         await stage.until(second.leads)
+        await stage.until(lambda: stage.published_by(second.process.pid))
         await stage.until(stage.ready)
         service = await stage.client.get(RAY_SERVICES, "smol", "default")
         assert service is not None
@@ -30,6 +32,28 @@ async def test_the_second_takes_over_when_the_first_is_killed(stage: Stage) -> N
         await stage.client.delete(WORKSPACES, "smol", "default")
         await stage.until_nothing_is_left()
         await second.stop()
+    finally:
+        first.kill()
+        second.kill()
+
+
+async def test_one_that_only_waits_is_missed_by_nobody(stage: Stage) -> None:
+    first = Operator(stage, stage.server.kubeconfig, "first")
+    await stage.until(lambda: stage.published_by(first.process.pid))
+    second = Operator(stage, stage.server.kubeconfig, "second")
+
+    async def serves() -> bool:
+        connections = psutil.Process(second.process.pid).net_connections()
+        return any(c.status == psutil.CONN_LISTEN for c in connections)
+
+    try:
+        await stage.until(serves)
+        second.kill()
+        await stage.client.create(WORKSPACES, workspace())
+        await stage.until(stage.ready)
+        await stage.client.delete(WORKSPACES, "smol", "default")
+        await stage.until_nothing_is_left()
+        await first.stop()
     finally:
         first.kill()
         second.kill()

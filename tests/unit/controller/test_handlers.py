@@ -5,6 +5,7 @@ from pathlib import Path
 from kaito_ray.controller.handlers import Watches, kopf_settings, registry
 from kaito_ray.controller.queue import WorkQueue
 from kaito_ray.controller.settings import Settings
+from kaito_ray.controller.webhook import Webhook
 from kaito_ray.testing.fake_cluster import FakeCluster
 
 LOCAL = Settings(provider="local", kubeconfig=Path("kubeconfig"))
@@ -23,7 +24,7 @@ def test_kopf_watches_and_judges_and_nothing_else() -> None:
 
 
 def test_kopf_writes_nothing() -> None:
-    settings = kopf_settings(FakeCluster(), LOCAL)
+    settings = kopf_settings(Webhook(FakeCluster(), LOCAL))
     assert not settings.posting.enabled
     assert settings.peering.standalone
     assert settings.admission.managed is None
