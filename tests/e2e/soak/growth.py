@@ -56,11 +56,20 @@ class Growth:
     def _watch(self, found: dict[str, psutil.Process]) -> None:
         while not self._stop.wait(PERIOD_S):
             for name, process in found.items():
-                with suppress(psutil.NoSuchProcess):
-                    self._samples[name].append(Sample(process.memory_info().rss, process.num_fds()))
+                with suppress(psutil.NoSuchProcess, FileNotFoundError):
+                    self._samples[name].append(Sample(process.memory_info().rss, _descriptors(process.pid)))
 
     def grown(self) -> list[Grown]:
         return [_grown(name, samples[int(len(samples) * WARM_UP) :]) for name, samples in self._samples.items()]
+
+
+def _descriptors(pid: int) -> int:
+    """Count what is open, but for the locks that keep a removed adapter's files for a quarter of an hour."""
+    opened = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(entry.readlink())
+    return sum("adapters/locks" not in str(target) for target in opened)
 
 
 def _grown(name: str, samples: list[Sample]) -> Grown:

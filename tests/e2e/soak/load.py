@@ -15,7 +15,7 @@ import httpx
 from tests.e2e.clients import running
 
 PROMPT = "Once upon a time"
-TOKENS = 32
+TOKENS = 16
 
 
 @dataclass
