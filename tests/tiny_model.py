@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
@@ -47,6 +50,18 @@ def make_talking_base(folder: Path) -> Path:
     for name in _TOKENIZER:
         if (smollm2 / name).is_file():
             shutil.copy(smollm2 / name, folder)
+    return folder
+
+
+def make_whole(folder: Path) -> Path:
+    """Write the model as a hub has it, with a tokenizer and a chat template; return its folder."""
+    make_base(folder)
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{n}": n for n in range(3, VOCABULARY)}}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    fast.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    fast.save_pretrained(folder)
     return folder
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kaito_ray.api.app_args import ACCOUNT_CREDENTIALS
-from kaito_ray.api.workspace import InferenceSpec, PresetSpec, Workspace
+from kaito_ray.api.workspace import Autoscaling, InferenceSpec, PresetSpec, Workspace
 from kaito_ray.catalog.gpus import Machine
 from kaito_ray.catalog.models import ModelPreset
 from kaito_ray.controller.observe import Observed
@@ -20,6 +20,7 @@ from kaito_ray.render import inference_config
 from kaito_ray.render.adapters import possible, pull_secrets
 from kaito_ray.render.inference_config import InferenceConfig
 from kaito_ray.render.inputs import ServingInputs
+from kaito_ray.render.scaling import target
 from kaito_ray.render.vllm_args import serving_options
 
 
@@ -76,6 +77,8 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
     pick = choose if _names_a_machine(workspace) or _nodes_exist(settings) else cheapest
     chosen = pick(preset, offered.machines, options)
     chosen = replace(chosen, requested_instance_type=offered.requested)
+    if spec.autoscaling is not None:
+        chosen = replace(chosen, why=(*chosen.why, _scaled(chosen, spec.autoscaling)))
     alike = _alike(chosen, preset, offered.machines, options)
     return Planned(
         inputs=ServingInputs(
@@ -95,6 +98,17 @@ def plan(seen: Observed, settings: Settings, *, pinned_image: str | None = None)
         ),
         offer=offered,
     )
+
+
+def _scaled(chosen: ServingPlan, scaling: Autoscaling) -> str:
+    """Return the sentence about replicas: how many, what they cost at most, and when there is one more."""
+    requests = scaling.target_ongoing_requests or target(chosen)
+    many = f"{scaling.min_replicas} to {scaling.max_replicas} replicas"
+    if chosen.machine.device == "cpu":
+        return f"{many}, which share the machine: one more from {requests} requests in flight for each"
+    machines = chosen.nodes * scaling.max_replicas
+    most = f"at most {machines} machines with {machines * chosen.machine.gpu_count} GPUs"
+    return f"{many} of {chosen.nodes} machines each, {most}: one more from {requests} requests in flight for each copy"
 
 
 def _config(spec: InferenceSpec, seen: Observed) -> InferenceConfig:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import WorkspaceStatus
 from kaito_ray.api.workspace import Workspace
-from kaito_ray.controller import announce, scaling, template_run, tuning_run
+from kaito_ray.controller import announce, template_run, tuning_run
 from kaito_ray.controller.act import act
 from kaito_ray.controller.adapters import LOOK_AGAIN_S, on_their_way
 from kaito_ray.controller.claims import claim_steps, pause_s
@@ -31,6 +31,7 @@ from kaito_ray.controller.planning import plan
 from kaito_ray.controller.queue import Key
 from kaito_ray.controller.replicas import Replicas
 from kaito_ray.controller.rollout import deadline_s, rollout
+from kaito_ray.controller.scaling import look_again_s
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.startup import answered
 from kaito_ray.controller.status import deleting_status, endpoint, refused_status, serving_status
@@ -115,10 +116,9 @@ async def reconcile(
     if status.state == "Ready" and workspace.status.state == "Pending":
         READY_AFTER.observe(seconds_between(workspace.metadata.creation_timestamp, now))
     again_s = LOOK_AGAIN_S if status.endpoint and on_their_way(status.adapters) else RESYNC_S
-    if scaling.autoscaling(workspace) is not None:
-        again_s = min(again_s, scaling.LOOK_AGAIN_S)
     pause = pause_s(seen, len(planned.inputs.instance_types), now) or again_s
-    return min(again_s, pause, deadline_s(status, seen, planned.plan, settings, now=now))
+    counted_s = look_again_s(workspace, seen.replicas)
+    return min(again_s, counted_s, pause, deadline_s(status, seen, planned.plan, settings, now=now))
 
 
 async def _refuse(

@@ -6,7 +6,7 @@ who only looks may send one.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 from kaito_ray.api import conditions as c
@@ -18,8 +18,10 @@ from kaito_ray.controller.replicas import Replicas
 from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.kube.cluster import Cluster, Manifest
 
-LOOK_AGAIN_S: Final = 15.0
+_LOOK_AGAIN_S: Final = 15.0
 """How often replicas are counted: nothing tells us when load changes their number."""
+_LOOK_SOON_S: Final = 5.0
+"""The same while some are on their way."""
 
 
 async def counted(
@@ -41,6 +43,13 @@ async def counted(
 def autoscaling(workspace: Workspace) -> Autoscaling | None:
     """Return what the Workspace says of its replicas' number."""
     return workspace.inference.autoscaling if workspace.inference else None
+
+
+def look_again_s(workspace: Workspace, replicas: ReplicaStatus | None) -> float:
+    """Return how soon to count replicas again; infinite where they are not scaled."""
+    if autoscaling(workspace) is None:
+        return inf
+    return _LOOK_SOON_S if replicas is not None and replicas.ready != replicas.desired else _LOOK_AGAIN_S
 
 
 def asleep(replicas: ReplicaStatus | None) -> bool:

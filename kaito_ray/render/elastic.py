@@ -18,6 +18,14 @@ _MOST_GROUPS: Final = 1000
 """A bound that nobody reaches: Serve's `max_replicas` and the NodePool's limit are the real ones, and can be edited."""
 _IDLE_S: Final = 60
 """How long a worker without a replica stays; Serve empties the worker's proxy first, which takes half of that."""
+GRACE_S: Final = 120
+"""How long a pod may take to end; a spot machine has that long, or less."""
+_LEAVE: Final = (
+    "timeout 15 ray drain-node --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message='the pod is to end'"
+    f" --deadline-remaining-seconds={GRACE_S - 10};"
+    " while grep -qs '^ray::ServeReplica' /proc/[0-9]*/cmdline; do sleep 1; done"
+)
+"""What a worker does before it ends: Serve is told, sends requests elsewhere, and lets replicas finish what they began."""
 _HEAD: Final = {"requests": {"cpu": "750m", "memory": "1536Mi"}, "limits": {"memory": "4Gi"}}
 _AUTOSCALER: Final = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "1Gi"}}
 """With the head's requests 1 CPU and 2 GiB: what a Workspace costs that is scaled to zero."""
@@ -70,6 +78,8 @@ def worker_group(inputs: ServingInputs, pod: Manifest) -> Manifest:
     """Return the group of which each member is the machines of one plan."""
     scaling = inputs.inference.autoscaling
     first = max(scaling.min_replicas, 1) if scaling else 1
+    leave = {"preStop": {"exec": {"command": ["bash", "-c", _LEAVE]}}}
+    container = {**pod["spec"]["containers"][0], "lifecycle": leave}
     return {
         "groupName": GROUP,
         "replicas": first,
@@ -78,7 +88,7 @@ def worker_group(inputs: ServingInputs, pod: Manifest) -> Manifest:
         "numOfHosts": inputs.plan.nodes,
         "rayStartParams": {"num-cpus": str(ray_cpus(inputs.plan.machine))},
         # The autoscaler replaces a pod that ended; a restart in place would be a node that it does not know.
-        "template": {**pod, "spec": {**pod["spec"], "restartPolicy": "Never"}},
+        "template": {**pod, "spec": {**pod["spec"], "containers": [container], "restartPolicy": "Never"}},
     }
 
 

@@ -116,7 +116,7 @@ def _pod(inputs: ServingInputs) -> Manifest:
         *secrets.volumes(inputs.workspace),
         *adapters.volumes(inputs.inference),
     ]
-    return pod(inputs.workspace, inputs.provisioner, _container(inputs), volumes, grace_s=120)
+    return pod(inputs.workspace, inputs.provisioner, _container(inputs), volumes, grace_s=elastic.GRACE_S)
 
 
 def _container(inputs: ServingInputs) -> Manifest:

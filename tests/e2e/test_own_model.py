@@ -14,10 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import PreTrainedTokenizerFast
 
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
@@ -25,7 +21,7 @@ from tests.adapters import OCI_LAYER, layer_of, tar
 from tests.e2e.conftest import Plane
 from tests.e2e.serving.hub import COMMIT, Hub, hub
 from tests.registry import RunningRegistry, oci_layout, running_registry
-from tests.tiny_model import VOCABULARY, make_base
+from tests.tiny_model import make_whole
 
 pytestmark = pytest.mark.engine
 
@@ -36,15 +32,7 @@ LOCAL = "my-org/my-model"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole model, as a hub has it: config, weights and a tokenizer with a chat template."""
-    folder = tmp_path_factory.mktemp("models") / LOCAL
-    make_base(folder)
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{n}": n for n in range(3, VOCABULARY)}}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
-    fast.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
-    fast.save_pretrained(folder)
-    return folder
+    return make_whole(tmp_path_factory.mktemp("models") / LOCAL)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,9 @@ def test_the_workers_packages_can_be_had_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frontend", ["bind 0.0.0.0:8000", "bind 127.0.0.1:8000"])
-def test_haproxy_is_started_without_splicing_and_with_its_pages_narrowed(tmp_path: Path, frontend: str) -> None:
+def test_haproxy_is_started_without_splicing_with_its_pages_narrowed_and_waits_for_bodies(
+    tmp_path: Path, frontend: str
+) -> None:
     match = HEREDOC.search(TEXT)
     assert match
     path, script = match.groups()
@@ -103,11 +105,13 @@ def test_haproxy_is_started_without_splicing_and_with_its_pages_narrowed(tmp_pat
     program.write_text('#!/bin/sh\necho "$@"\n')
     program.chmod(0o755)
     config = tmp_path / "haproxy.cfg"
-    config.write_text(f"  stats socket /a.sock mode 666 level admin\n  bind *:9101\n  bind :8404\n  {frontend}\n")
+    stats = "  stats socket /a.sock mode {} level admin\n"
+    config.write_text(f"{stats.format(666)}defaults\n  bind *:9101\n  bind :8404\n  {frontend}\n")
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(script)
     path_ = f"PYTHONPATH={tmp_path} PATH={Path(sys.executable).parent}:$PATH"
     assert run(f"{path_} sh {wrapper} -f {config} -db", tmp_path).split() == ["-dS", "-f", str(config), "-db"]
     assert config.read_text() == (
-        f"  stats socket /a.sock mode 600 level admin\n  bind 127.0.0.1:9101\n  bind 127.0.0.1:8404\n  {frontend}\n"
+        f"{stats.format(600)}defaults\n    option http-buffer-request\n    timeout http-request 30s\n"
+        f"  bind 127.0.0.1:9101\n  bind 127.0.0.1:8404\n  {frontend}\n"
     )

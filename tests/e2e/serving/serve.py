@@ -21,15 +21,12 @@ from kaito_ray.local.home import write_private
 from kaito_ray.local.ports import LOOPBACK, choose, listening
 from kaito_ray.local.processes import Process
 from kaito_ray.local.ray_head import RayHead
+from kaito_ray.render.rayservice import PROXY
 
 READY_TIMEOUT_S = 240
 CLIENT_TIMEOUT_S = 5
 """For how long a client may say nothing where it has the word."""
-CONTAINER_ENVIRONMENT = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_TIMEOUT_S),
-}
+CONTAINER_ENVIRONMENT = {**PROXY, "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_TIMEOUT_S)}
 
 
 @dataclass

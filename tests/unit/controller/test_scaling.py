@@ -78,6 +78,12 @@ def test_on_a_cpu_all_replicas_share_the_one_machine() -> None:
     assert scaling.target_machines(cpu_plan(), scaled(0), ReplicaStatus(desired=3, ready=3)) == 1
 
 
+def test_they_are_counted_sooner_while_some_are_on_their_way() -> None:
+    coming, there = ReplicaStatus(desired=2, ready=1), ReplicaStatus(desired=2, ready=2)
+    assert scaling.look_again_s(scaled(), coming) < scaling.look_again_s(scaled(), there)
+    assert scaling.look_again_s(Workspace.from_wire(workspace()), None) == float("inf")
+
+
 SETTINGS = Settings(provider="azure", provisioner="byo", worker_image="registry.example.com/worker:1")
 
 
@@ -95,7 +101,7 @@ async def told(replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | 
     for counts in looks:
         replicas.counts = counts
         again_s = await reconcile(cluster, replicas, Key("default", "smol"), SETTINGS)
-        assert again_s is not None and again_s <= scaling.LOOK_AGAIN_S
+        assert again_s is not None and again_s <= scaling.look_again_s(scaled(), counts)
     found = await cluster.get(WORKSPACES, "smol", "default")
     assert found is not None
     return cluster, found["status"]
@@ -160,3 +166,8 @@ async def test_scaled_to_zero_it_is_ready_and_says_why_it_has_no_replica() -> No
         FakeReplicas(), manifest(), ReplicaStatus(desired=1, ready=1), ReplicaStatus(desired=0, ready=0)
     )
     assert (status["state"], reason(status), status["reason"]) == ("Ready", "ScaledToZero", "scaled to zero")
+
+
+async def test_the_plan_says_what_replicas_cost_at_most() -> None:
+    _, status = await told(FakeReplicas(), manifest(0, 3), ReplicaStatus(desired=1, ready=1))
+    assert status["plan"]["why"][-1].startswith("0 to 3 replicas, which share the machine: one more from ")

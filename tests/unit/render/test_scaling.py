@@ -98,6 +98,14 @@ def test_the_autoscalers_token_is_mounted_in_the_head_alone() -> None:
     assert made["workerGroupSpecs"][0]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
+def test_a_worker_that_is_to_end_lets_its_replica_finish_first() -> None:
+    spec = cluster(scaled())["workerGroupSpecs"][0]["template"]["spec"]
+    (*_, command) = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    patience = int(command.partition("--deadline-remaining-seconds=")[2].partition(";")[0])
+    assert "ray drain-node" in command
+    assert patience < spec["terminationGracePeriodSeconds"]
+
+
 def test_version_two_of_the_autoscaler_is_said_and_its_pods_never_restart_in_place() -> None:
     made = cluster(scaled())
     assert made["enableInTreeAutoscaling"] is True
