@@ -99,8 +99,11 @@ async def planned(cluster: Cluster, namespace: str, name: str | None, image: str
         mine = one["metadata"]["name"]
         service = await cluster.get(RAY_SERVICES, names.ray_service(mine), namespace)
         if service is not None and name in (None, mine) and (before := _image(service)) != image:
-            plan: Mapping[str, Any] = (one.get("status") or {}).get("plan") or {}
-            gpus = plan.get("nodes", 1) * plan.get("gpusPerNode", 0)
+            status: Mapping[str, Any] = one.get("status") or {}
+            plan: Mapping[str, Any] = status.get("plan") or {}
+            # The second cluster starts with as many replicas as serve now, and with one where there is none.
+            nodes = max(status.get("targetNodeCount") or 0, plan.get("nodes", 1))
+            gpus = nodes * plan.get("gpusPerNode", 0)
             moves.append(Move(mine, namespace, image, before, gpus))
     return moves
 

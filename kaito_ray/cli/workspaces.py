@@ -127,6 +127,7 @@ def summary(workspace: Mapping[str, Any]) -> dict[str, Any]:
         "reason": status.get("reason"),
         "endpoint": status.get("endpoint"),
         "startup": status.get("startup", []),
+        "replicas": status.get("replicas"),
     }
 
 

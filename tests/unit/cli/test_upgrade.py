@@ -13,7 +13,7 @@ from kaito_ray.controller.queue import Key
 from kaito_ray.controller.reconcile import reconcile
 from kaito_ray.controller.settings import Settings
 from kaito_ray.kube.cluster import NODES, RAY_SERVICES, WORKSPACES
-from kaito_ray.testing.builders import node, ready_ray_service_status, workspace
+from kaito_ray.testing.builders import merged, node, ready_ray_service_status, workspace
 from kaito_ray.testing.fake_cluster import FakeCluster
 from kaito_ray.testing.fake_replicas import FakeReplicas
 
@@ -123,3 +123,14 @@ def test_nothing_to_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     image_now = ["--image", SETTINGS.worker_image]
     assert "Nothing to do" in CliRunner().invoke(app, ["upgrade", "--all", *image_now]).output
     assert "Nothing to do" not in CliRunner().invoke(app, ["upgrade", "--all", "--dry-run", "--image", NEW]).output
+
+
+@pytest.mark.parametrize(("machines", "gpus"), [(None, 4), (6, 12), (0, 4)])
+async def test_it_needs_as_many_gpus_more_as_serve_now(machines: int | None, gpus: int) -> None:
+    cluster = await served()
+    live = await cluster.get(WORKSPACES, "smol", "default")
+    assert live is not None
+    plan = {**live["status"]["plan"], "nodes": 2, "gpusPerNode": 2}
+    await cluster.replace_status(WORKSPACES, merged(live, {"status": {"plan": plan, "targetNodeCount": machines}}))
+    (move,) = await planned(cluster, "default", None, NEW)
+    assert move.gpus == gpus

@@ -87,6 +87,7 @@ def test_the_summary_is_for_programs() -> None:
         "reason": None,
         "endpoint": "http://127.0.0.1:20004",
         "startup": [],
+        "replicas": None,
     }
 
 
