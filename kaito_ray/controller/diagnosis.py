@@ -19,10 +19,15 @@ def diagnosed(found: Progress, seen: Observed, *, was_ready: bool) -> Progress:
     """Return the progress with the cause that stands behind it, where one is known."""
     if found.ready or found.reason == DEPLOY_FAILED:
         return found
-    cause = of_refusal(_creation_failure(seen)) or cause_of_pods(seen)
+    cause = cause_of_refusal(seen) or cause_of_pods(seen)
     if cause is None and was_ready:
         cause = _lost(seen)
     return Progress(False, cause.reason, cause.message) if cause else found
+
+
+def cause_of_refusal(seen: Observed) -> Cause | None:
+    """Return why KubeRay may not create a pod, where that is so: a quota, or admission."""
+    return of_refusal(_creation_failure(seen))
 
 
 def cause_of_pods(seen: Observed) -> Cause | None:

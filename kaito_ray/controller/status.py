@@ -9,6 +9,7 @@ from typing import Final
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import AdapterStatus, Condition, State, WorkspaceStatus
 from kaito_ray.controller.adapters import adapter_statuses
+from kaito_ray.controller.diagnosis import cause_of_refusal
 from kaito_ray.controller.nodes import machines_condition, nodes_condition, used_nodes
 from kaito_ray.controller.observe import Observed
 from kaito_ray.controller.planning import Planned
@@ -180,9 +181,11 @@ def endpoint(seen: Observed, settings: Settings) -> str | None:
 def _missing(seen: Observed, planned: Planned, settings: Settings) -> str | None:
     """Return what to say of replicas that load asks for and that do not answer yet, with what keeps their machines."""
     words = missing(seen.replicas, seen.workspace)
-    wanted = target_machines(planned.plan, seen.workspace, seen.replicas)
+    if words is not None and (cause := cause_of_refusal(seen)):
+        return f"{words}: {cause.message}"
     if words is None or not settings.provisions:
         return words
+    wanted = target_machines(planned.plan, seen.workspace, seen.replicas)
     coming = machines_condition(seen, wanted, planned.inputs.instance_types)
     return words if coming.status == "True" else f"{words}: {coming.message}"
 

@@ -87,7 +87,9 @@ def test_they_are_counted_sooner_while_some_are_on_their_way() -> None:
 SETTINGS = Settings(provider="azure", provisioner="byo", worker_image="registry.example.com/worker:1")
 
 
-async def told(replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | None) -> tuple[FakeCluster, Any]:
+async def told(
+    replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | None, serving: Manifest | None = None
+) -> tuple[FakeCluster, Any]:
     """Serve a Workspace, let Ray say each of `looks` in turn, and return the cluster and the status at the end."""
     cluster = FakeCluster()
     await cluster.create(NODES, node(metadata={"labels": {"apps": "smol"}}))
@@ -97,7 +99,7 @@ async def told(replicas: FakeReplicas, given: Manifest, *looks: ReplicaStatus | 
     await reconcile(cluster, replicas, Key("default", "smol"), SETTINGS)
     service = await cluster.get(RAY_SERVICES, "smol", "default")
     assert service is not None
-    await cluster.replace_status(RAY_SERVICES, {**service, "status": ready_ray_service_status()})
+    await cluster.replace_status(RAY_SERVICES, {**service, "status": serving or ready_ray_service_status()})
     for counts in looks:
         replicas.counts = counts
         again_s = await reconcile(cluster, replicas, Key("default", "smol"), SETTINGS)
@@ -171,3 +173,14 @@ async def test_scaled_to_zero_it_is_ready_and_says_why_it_has_no_replica() -> No
 async def test_the_plan_says_what_replicas_cost_at_most() -> None:
     _, status = await told(FakeReplicas(), manifest(0, 3), ReplicaStatus(desired=1, ready=1))
     assert status["plan"]["why"][-1].startswith("0 to 3 replicas, which share the machine: one more from ")
+
+
+async def test_why_says_what_keeps_kuberay_from_a_further_replica() -> None:
+    serving = ready_ray_service_status()
+    words = 'pods "smol-gpu-worker" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1'
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreateWorkerPod", "message": words}
+    serving["activeServiceStatus"]["rayClusterStatus"]["conditions"] = [refused]
+    _, status = await told(FakeReplicas(), manifest(), ReplicaStatus(desired=2, ready=1), serving=serving)
+    assert status["state"] == "Ready"
+    assert status["reason"].startswith("1 of 2 replicas answer: ")
+    assert "quota" in status["reason"]
