@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kaito_ray.api import names
 from kaito_ray.render.inputs import Manifest, Redis, ServingInputs
-from kaito_ray.render.raypod import head_start_params, ray_cpus
+from kaito_ray.render.raypod import GRACE_S, head_start_params, ray_cpus
 
 GROUP: Final = "gpu"
 """Name of the group of workers."""
@@ -18,8 +18,6 @@ _MOST_GROUPS: Final = 1000
 """A bound that nobody reaches: Serve's `max_replicas` and the NodePool's limit are the real ones, and can be edited."""
 _IDLE_S: Final = 60
 """How long a worker without a replica stays; Serve empties the worker's proxy first, which takes half of that."""
-GRACE_S: Final = 120
-"""How long a pod may take to end; a spot machine has that long, or less."""
 _LEAVE: Final = (
     "timeout 15 ray drain-node --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message='the pod is to end'"
     f" --deadline-remaining-seconds={GRACE_S - 10};"

@@ -14,7 +14,7 @@ from kaito_ray.estimator.plan import ServingPlan
 from kaito_ray.estimator.tuning import TuningPlan
 from kaito_ray.render.inputs import Manifest
 from kaito_ray.render.meta import child_labels
-from kaito_ray.render.nodes import NEVER, NodeInputs, node_class, node_labels, offering, requirement, taints
+from kaito_ray.render.nodes import NEVER, NodeInputs, node_class, node_labels, notice, offering, requirement, taints
 from kaito_ray.render.raypod import mebibytes
 
 NO_POOL: Final = "kaito"
@@ -60,6 +60,7 @@ def nodeclaim(inputs: NodeInputs, serial: int, tries: int) -> Manifest:
             **_resources(inputs, ref["group"]),
             "expireAfter": NEVER,
             **taints(inputs),
+            **notice(inputs),
         },
     }
 

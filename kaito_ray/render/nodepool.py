@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaito_ray.api import names
 from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.meta import child_labels
-from kaito_ray.render.nodes import NEVER, NodeInputs, node_class, node_labels, offering, requirement, taints
+from kaito_ray.render.nodes import NEVER, NodeInputs, node_class, node_labels, notice, offering, requirement, taints
 from kaito_ray.render.scaling import most_machines
 
 
@@ -27,6 +27,7 @@ def nodepool(inputs: NodeInputs) -> Manifest:
             ],
             "expireAfter": NEVER,
             **taints(inputs),
+            **notice(inputs),
         },
     }
     return {

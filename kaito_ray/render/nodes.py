@@ -9,6 +9,7 @@ from kaito_ray.api.rules.resource import RESERVED_LABELS
 from kaito_ray.render.inputs import Manifest, ServingInputs
 from kaito_ray.render.meta import pod_labels
 from kaito_ray.render.rayjob import TuningInputs
+from kaito_ray.render.raypod import GRACE_S
 from kaito_ray.render.template import TemplateInputs
 
 NodeInputs = ServingInputs | TuningInputs | TemplateInputs
@@ -40,6 +41,14 @@ def taints(inputs: NodeInputs) -> Manifest:
     if inputs.plan.machine.device != "cuda":
         return {}
     return {"taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}]}
+
+
+def notice(inputs: NodeInputs) -> Manifest:
+    """Return how long a machine that is taken back is drained for, as a field of the spec; nothing where none ever is.
+
+    Without it, pods that must not be disrupted are not told before the machine is switched off.
+    """
+    return {"terminationGracePeriod": f"{GRACE_S}s"} if "spot" in inputs.workspace.resource.capacity_types else {}
 
 
 def requirement(key: str, *values: str) -> Manifest:

@@ -28,6 +28,8 @@ TOLERATIONS: Final = (
     {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
 )
 """Taints of GPU nodes: NVIDIA's and KAITO's."""
+GRACE_S: Final = 120
+"""How long a pod that serves may take to end; a spot machine that is taken back has that long, or less."""
 CACHE_MOUNT: Final = "/home/ray/.cache"
 """Downloads of the Ray user; the volume of that name goes with the pod."""
 _OBJECT_STORE_BYTES: Final = 512 * 2**20

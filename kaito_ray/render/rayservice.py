@@ -17,6 +17,7 @@ from kaito_ray.render.inputs import RAY_VERSION, Manifest, ServingInputs
 from kaito_ray.render.meta import child_meta
 from kaito_ray.render.raypod import (
     CACHE_MOUNT,
+    GRACE_S,
     RAY_PORTS,
     container,
     head_start_params,
@@ -116,7 +117,7 @@ def _pod(inputs: ServingInputs) -> Manifest:
         *secrets.volumes(inputs.workspace),
         *adapters.volumes(inputs.inference),
     ]
-    return pod(inputs.workspace, inputs.provisioner, _container(inputs), volumes, grace_s=elastic.GRACE_S)
+    return pod(inputs.workspace, inputs.provisioner, _container(inputs), volumes, grace_s=GRACE_S)
 
 
 def _container(inputs: ServingInputs) -> Manifest:

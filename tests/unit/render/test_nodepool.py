@@ -32,6 +32,12 @@ def test_on_demand_unless_spot_is_asked_for() -> None:
     assert requirements(nodepool(inputs(spot)))["karpenter.sh/capacity-type"] == ["spot"]
 
 
+def test_a_spot_machine_that_is_taken_back_is_drained_and_no_other_is_forced() -> None:
+    spot = workspace(resource={"capacityTypes": ["spot", "on-demand"]})
+    assert nodepool(inputs(spot))["spec"]["template"]["spec"]["terminationGracePeriod"] == "120s"
+    assert "terminationGracePeriod" not in nodepool(inputs())["spec"]["template"]["spec"]
+
+
 def test_azure_is_asked_without_a_zone_unless_one_is_named() -> None:
     assert "karpenter.azure.com/placement-scope" in requirements(nodepool(inputs(regional=True)))
     zoned = workspace(resource={"zones": ["eu-1"]})
