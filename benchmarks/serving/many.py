@@ -34,7 +34,7 @@ from tests.tiny_model import make_adapters, make_talking_base
 MODEL = "tiny"
 ENGINE_SLOTS, HOST_SLOTS = 4, 16
 """What a Workspace gets without a word (`kaito_ray/render/adapters.py`)."""
-PASSES = 3
+PASSES = 2
 GROWTH_LIMIT = 0.02
 OURS = ("ray::ServeReplica", "VLLM::")
 """Titles of the replica's process and of its engine's."""

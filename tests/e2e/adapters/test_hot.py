@@ -135,7 +135,7 @@ def first_token_s(http: httpx.Client, model: str, *, within_s: float = 60) -> fl
 @contextmanager
 def begun(http: httpx.Client, model: str) -> Iterator[Iterator[str]]:
     """A long answer of which the first line has come; the lines to come."""
-    body = {"model": model, "prompt": "Once upon a time", "max_tokens": 300, "ignore_eos": True, "stream": True}
+    body = {"model": model, "prompt": "Once upon a time", "max_tokens": 120, "ignore_eos": True, "stream": True}
     with http.stream("POST", "/v1/completions", json=body) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("data: {")
