@@ -106,12 +106,14 @@ def proxied(head: RayHead, *replicas: Replica) -> Iterator[RayPorts]:
     with subprocess.Popen(
         [head.directory / "haproxy", "-f", file, "-db"], env=env, stderr=subprocess.DEVNULL
     ) as haproxy:
-        deadline = time.monotonic() + 60
-        while not _listens(head.ports.serve):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield head.ports
-        haproxy.terminate()
+        try:
+            deadline = time.monotonic() + 60
+            while not _listens(head.ports.serve):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield head.ports
+        finally:
+            haproxy.terminate()
     for replica in (*replicas, held):
         replica.end()
 
