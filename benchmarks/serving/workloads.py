@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from benchmarks.serving.load import Answered
 from benchmarks.serving.sides import MODEL, Model
 from kaito_ray.catalog.load import find
 from kaito_ray.weights import local_directory
-from tests.tiny_model import make_adapter, make_base
+from tests.tiny_model import make_adapter, make_talking_base
 
 ADAPTERS = 8
 PROMPT = "Once upon a time there was"
 PACE = {"first_ms": 20, "gap_ms": 5}
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,7 @@ def body(tokens: int, *, stream: bool, model: str = MODEL, pace: dict[str, int] 
 
 def tiny(scratch: Path, *, mock: bool) -> Model:
     """Return a model of two layers with random weights, and adapters for it."""
-    base = make_base(scratch / "tiny", vocabulary=49152)
-    smollm2 = local_directory(find("smollm2-135m-instruct").source)
-    for name in _TOKENIZER:
-        if (smollm2 / name).is_file():
-            shutil.copy(smollm2 / name, base)
+    base = make_talking_base(scratch / "tiny")
     return Model(base, _engine(ADAPTERS), _adapters(base, scratch, ADAPTERS), mock=mock)
 
 

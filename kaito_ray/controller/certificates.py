@@ -24,9 +24,9 @@ from kaito_ray.kube.cluster import SECRETS, Cluster, Manifest
 
 VALID_FOR: Final = timedelta(days=3650)
 RENEWED_BEFORE: Final = timedelta(days=365)
+"""A start finds a certificate that is nearer to its end than this, and makes another."""
 _VALID_SINCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """The API server's clock may be behind ours, or be set back."""
-"""A start finds a certificate that is nearer to its end than this, and makes another."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,8 +19,9 @@ from kaito_ray.controller.jobs import HttpJobs, Jobs, job_log
 from kaito_ray.controller.models import Models
 from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.queue import Key
+from kaito_ray.controller.ray_token import ray_token
 from kaito_ray.controller.replicas import Replicas
-from kaito_ray.controller.scaling import asleep, counted
+from kaito_ray.controller.scaling import asleep, autoscaling
 from kaito_ray.controller.served_model import Found, at_its_commit, observed_model
 from kaito_ray.controller.settings import Settings
 from kaito_ray.controller.tuned import Tuned, resolved, told, tuned_names
@@ -194,7 +195,7 @@ async def observe(
     config = work.config if work else None
     keys = spec.api_keys_secret if spec else None
     job = children.get((RAY_JOBS, names.ray_job(meta.name)))
-    counts = None if leaving else await counted(cluster, replicas, workspace, service)
+    counts = None if leaving else await _counted(cluster, replicas, workspace, service)
     ask = spec is not None and bool(spec.adapters) and not leaving and not asleep(counts)
     pods: list[Manifest] = []
     warnings: list[Manifest] = []
@@ -242,6 +243,22 @@ def _enough(claims: Iterable[Manifest], workspace: Workspace) -> bool:
 def _spare(claims: Sequence[Manifest], workspace: Workspace, settings: Settings) -> bool:
     """Return whether machines are to be given back: then it must be known which of them hold pods."""
     return settings.provisioner == "nodeclaim" and len(claims) > (workspace.status.target_node_count or 0)
+
+
+async def _counted(
+    cluster: Cluster, replicas: Replicas, workspace: Workspace, ray_service: Manifest | None
+) -> ReplicaStatus | None:
+    """Return how many replicas serve, as Ray says, or as it said last; None where they are not scaled."""
+    if autoscaling(workspace) is None:
+        return None
+    before = workspace.status.replicas
+    active: dict[str, Any] = ((ray_service or {}).get("status") or {}).get("activeServiceStatus") or {}
+    ray = active.get("rayClusterStatus") or {}
+    host, port = (ray.get("head") or {}).get("podIP"), (ray.get("endpoints") or {}).get("dashboard")
+    if not (host and port):
+        return before
+    token = await ray_token(cluster, active["rayClusterName"], workspace.metadata.namespace)
+    return (await replicas.counted(f"{host}:{port}", token) if token else None) or before
 
 
 async def _adapters(

@@ -1,4 +1,4 @@
-"""A Workspace whose replicas come and go by load: how many there are, and what that means for its status. Pure but for one.
+"""A Workspace whose replicas come and go by load: how many there are, and what that means for its status. Pure.
 
 Scaled to zero it is ready: requests wait in the head's proxy while a replica starts. Any request wakes it, so nobody
 who only looks may send one.
@@ -7,37 +7,18 @@ who only looks may send one.
 from __future__ import annotations
 
 from math import ceil, inf
-from typing import Any, Final
+from typing import Final
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import ReplicaStatus, WorkspaceStatus
 from kaito_ray.api.workspace import Autoscaling, Workspace
 from kaito_ray.controller.progress import UNHEALTHY, Progress
-from kaito_ray.controller.ray_token import ray_token
-from kaito_ray.controller.replicas import Replicas
 from kaito_ray.estimator.plan import ServingPlan
-from kaito_ray.kube.cluster import Cluster, Manifest
 
 _LOOK_AGAIN_S: Final = 15.0
 """How often replicas are counted: nothing tells us when load changes their number."""
 _LOOK_SOON_S: Final = 5.0
 """The same while some are on their way."""
-
-
-async def counted(
-    cluster: Cluster, replicas: Replicas, workspace: Workspace, ray_service: Manifest | None
-) -> ReplicaStatus | None:
-    """Return how many replicas serve, as Ray says, or as it said last; None where they are not scaled."""
-    if autoscaling(workspace) is None:
-        return None
-    before = workspace.status.replicas
-    active: dict[str, Any] = ((ray_service or {}).get("status") or {}).get("activeServiceStatus") or {}
-    ray = active.get("rayClusterStatus") or {}
-    host, port = (ray.get("head") or {}).get("podIP"), (ray.get("endpoints") or {}).get("dashboard")
-    if not (host and port):
-        return before
-    token = await ray_token(cluster, active["rayClusterName"], workspace.metadata.namespace)
-    return (await replicas.counted(f"{host}:{port}", token) if token else None) or before
 
 
 def autoscaling(workspace: Workspace) -> Autoscaling | None:

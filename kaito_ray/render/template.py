@@ -96,12 +96,9 @@ def template_service(inputs: TemplateInputs) -> Manifest:
 
 
 def _surge(inputs: TemplateInputs) -> Manifest:
-    """Return how a new pod takes over: on one more machine where machines are made, else one goes before the next comes."""
-    return (
-        {"maxSurge": 1, "maxUnavailable": 0}
-        if inputs.provisioner == "karpenter"
-        else {"maxSurge": 0, "maxUnavailable": 1}
-    )
+    """Return how a new pod takes over: on one more machine where Karpenter follows pods, else one goes before the next."""
+    more = int(inputs.provisioner == "karpenter")
+    return {"maxSurge": more, "maxUnavailable": 1 - more}
 
 
 def _pod(inputs: TemplateInputs) -> Manifest:

@@ -105,6 +105,14 @@ async def gone(stage: Stage) -> None:
     await stage.until_nothing_is_left()
 
 
+def all_ended_alike(stories: list[Any], kills: int) -> None:
+    """Compare the end of the undisturbed story, the first one, with that of each in which the operator was killed."""
+    undisturbed, *disturbed = stories
+    assert len(disturbed) == kills
+    for told in disturbed:
+        assert told == undisturbed
+
+
 async def story(stage: Stage) -> Any:
     """Return what a Workspace has become, without what differs from one to the next."""
     found = await stage.workspace()
@@ -171,10 +179,7 @@ async def test_while_editing(stage: Stage, changes: dict[str, Any]) -> None:
     await operate(stage, is_settled)
     writes = await until_it_needs_no_more_kills(stage, begin, is_settled)
     assert writes >= 2
-    undisturbed, *disturbed = stories
-    assert len(disturbed) == writes
-    for told in disturbed:
-        assert told == undisturbed
+    all_ended_alike(stories, writes)
     await stage.client.delete(CONFIG_MAPS, "options", "default")
     await gone(stage)
 
@@ -221,10 +226,7 @@ async def test_while_tuning(stage: Stage) -> None:
     await operate(stage, is_tuned)
     writes = await until_it_needs_no_more_kills(stage, begin, is_tuned)
     assert writes >= 6
-    undisturbed, *disturbed = stories
-    assert len(disturbed) == writes
-    for told in disturbed:
-        assert told == undisturbed
+    all_ended_alike(stories, writes)
     await stage.client.delete(SECRETS, "push", "default")
     await gone(stage)
 
