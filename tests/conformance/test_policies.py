@@ -48,6 +48,8 @@ def test_a_network_policy_says_what_was_left_out(kubectl: Kubectl) -> None:
         pytest.param({"ingress": [{"from": [{**POD, "ipBlock": {"cidr": "10.0.0.0/8"}}]}]}, "may not specify both ipBlock and another peer", id="both"),
         pytest.param({"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0"}}]}]}, "spec.ingress[0].from[0].ipBlock.cidr: Invalid value", id="cidr"),
         pytest.param({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}]}, "must be a strict subset of `cidr`", id="except"),
+        pytest.param({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]}}]}]}, "must be a strict subset of `cidr`", id="except all"),
+        pytest.param({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/16"]}}]}]}, "must be a strict subset of `cidr`", id="except of the other family"),
         pytest.param({"ingress": [{"ports": [{"port": 70000}]}]}, "must be between 1 and 65535, inclusive", id="port"),
         pytest.param({"ingress": [{"ports": [{"port": 80, "endPort": 79}]}]}, "must be greater than or equal to `port`", id="range"),
         pytest.param({"ingress": [{"ports": [{"port": "http", "endPort": 79}]}]}, "`port` is non-numeric", id="range of a name"),

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from kaito_ray.controller import node_claims
 from kaito_ray.controller.node_claims import NodeClaims
 from kaito_ray.controller.queue import Key
 from kaito_ray.errors import ApiRefused
@@ -90,3 +91,15 @@ async def test_claims_that_may_not_be_watched_are_asked_for(looks: int) -> None:
 
     await following(claims, story)
     assert cluster.lists == looks
+
+
+async def test_warnings_are_read_once_for_all_who_ask_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, now = Counting(), 100.0
+    monkeypatch.setattr(node_claims, "monotonic", lambda: now)
+    claims = NodeClaims(cluster)
+    for _ in range(3):
+        assert await claims.warnings() == []
+    assert cluster.lists == 1
+    now += node_claims.FRESH_S
+    await claims.warnings()
+    assert cluster.lists == 2

@@ -86,3 +86,13 @@ def test_clocks_that_disagree_make_no_phase_negative() -> None:
     phases = startup(seen(PLANNED, cluster=HEAD_READY, replica=replica), [], now=at(12))
     assert ("WeightsReady", 0) in told(phases)
     assert ("EngineReady", 8) in told(phases)
+
+
+def test_once_a_cluster_serves_its_own_head_counts() -> None:
+    around = seen(PLANNED)
+    (service,) = around.children.values()
+    service["status"] = {
+        "pendingServiceStatus": {},
+        "activeServiceStatus": {"rayClusterName": "smol-abcde", **HEAD_READY},
+    }
+    assert told(startup(around, [], now=at(12))) == [("Planned", 1), ("RayReady", 8), ("ServeReady", 3)]
