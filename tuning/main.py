@@ -1,9 +1,10 @@
 """The tuning job: data, training, delivery, in that order and each at most once.
 
-    python -m tuning.main [ARGS.json]
+    python -m tuning.main [--check-data] [ARGS.json]
 
 Without a file the arguments come from the environment variable `KAITO_RAY_TUNING_ARGS`. Started again after a crash, it
-goes on from the last checkpoint; started again after a failed push, it only pushes.
+goes on from the last checkpoint; started again after a failed push, it only pushes. With `--check-data` it fetches and
+reads the data as it would, says what is wrong with it, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from kaito_ray.api.status import TuningStatus
 from kaito_ray.api.tuning_args import (
     ALLOW_VARIABLE,
     ARGS_VARIABLE,
+    CHECK_ONLY,
     TuningArgs,
     TuningFailure,
     TuningProgress,
@@ -37,12 +40,16 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0 when the adapter is delivered; else 1, and the last line says why."""
+    """Return 0 when the adapter is delivered, or the data is good; else 1, and the last line says why."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # The requests that it would log are signed URLs.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        tune(arguments(argv))
+        given = arguments([word for word in argv if word != CHECK_ONLY])
+        if CHECK_ONLY in argv:
+            check_data(given)
+        else:
+            tune(given)
     except KaitoRayError as error:
         print(TuningFailure(reason=error.reason, message=str(error)).to_line(), flush=True)
         return 1
@@ -64,14 +71,24 @@ def arguments(argv: Sequence[str]) -> TuningArgs:
         raise InvalidWorkspace("tuning", f"the job does not understand its arguments: {error}") from error
 
 
+def check_data(args: TuningArgs) -> None:
+    """Read data and config as the run would, but for what only the model can tell.
+
+    Raises:
+        KaitoRayError: they cannot be used, or not be had.
+    """
+    config = _config(args)
+    with tempfile.TemporaryDirectory(prefix="kaito-data-") as scratch:
+        source = _data_directory(args, RunDirectory(Path(scratch)))
+        # Whether the model has a chat template is in the model; nearly every one that is tuned has.
+        prepared = data.prepare(source, config.dataset, chat=True)
+    data.check_evaluation(config, prepared)
+    logger.info("the data is good: %d examples, %d held out", len(prepared.train), len(prepared.held_out))
+
+
 def tune(args: TuningArgs) -> None:
     """Make the adapter that `args` describe, unless it is there already, and deliver it."""
-    config = training_config.load(
-        args.training_config,
-        method=args.method,
-        revision=args.source.revision,
-        trust_remote_code=args.trust_remote_code,
-    )
+    config = _config(args)
     directory = run_directory(args)
     if not args.resume:
         shutil.rmtree(directory.root, ignore_errors=True)
@@ -84,6 +101,15 @@ def tune(args: TuningArgs) -> None:
     print(TuningProgress(phase="Pushing", status=made.status).to_line(), flush=True)
     where = deliver.deliver(args, directory, made)
     print(TuningProgress(phase="Done", status=made.status.model_copy(update={"output": where})).to_line(), flush=True)
+
+
+def _config(args: TuningArgs) -> TrainingConfig:
+    return training_config.load(
+        args.training_config,
+        method=args.method,
+        revision=args.source.revision,
+        trust_remote_code=args.trust_remote_code,
+    )
 
 
 def _make(args: TuningArgs, config: TrainingConfig, directory: RunDirectory) -> None:
@@ -105,8 +131,8 @@ def _make(args: TuningArgs, config: TrainingConfig, directory: RunDirectory) -> 
     # Without an address in the environment it is a run of its own, never one on a cluster that happens to be there.
     ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=None)
     try:
-        with progress.board() as queue:
-            train.fit(train.Run(args, config, weights, directory, queue))
+        with progress.printed(directory.progress):
+            train.fit(train.Run(args, config, weights, directory))
     finally:
         ray.shutdown()
     report.write(args, config, prepared, directory, seconds=time.time() - began)

@@ -58,6 +58,11 @@ class RunDirectory:
         return self.root / "data" / "held-out"
 
     @property
+    def progress(self) -> Path:
+        """What the workers tell as they go."""
+        return self.root / "progress.jsonl"
+
+    @property
     def adapter(self) -> Path:
         """The finished adapter; it appears whole."""
         return self.root / "adapter"

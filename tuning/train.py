@@ -7,6 +7,7 @@ name: the same job, started again, goes on where it was. All else (tokenising, m
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -17,16 +18,20 @@ import ray
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Queue
 
 from kaito_ray.api.tuning_args import TuningArgs
 from tuning import model
 from tuning.config import TrainingConfig
 from tuning.paths import ADAPTER_FILES, RunDirectory
+from tuning.progress import TellCheckpoints
 
 _WORKER_RESTARTS = 2
 """Lost nodes and spot machines are worth it; a fault of the run itself comes back each time, at its own price."""
 _CHECKPOINTS_KEPT = 2
+"""Where `save_total_limit` does not say."""
+_LOOK_S = "1"
+"""How often Ray Train looks at its workers. A report waits until the one before it was seen: at Ray's own 2 s, a short
+run with ten checkpoints stands still for a tenth of its time."""
 _WORKER_ENVIRONMENT = {
     # Ray Train replaces `print` by a logger; `datasets` captures what `dis` prints to compare functions, and would find
     # nothing (and its byte code in our log).
@@ -44,7 +49,6 @@ class Run:
     config: TrainingConfig
     model_directory: Path
     directory: RunDirectory
-    queue: Queue
 
 
 def fit(run: Run) -> None:
@@ -53,6 +57,7 @@ def fit(run: Run) -> None:
     Raises:
         ray.train.TrainingFailedError: workers failed more often than they are restarted.
     """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _LOOK_S)
     cuda = run.args.device == "cuda"
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)) // run.args.workers)
     trainer = TorchTrainer(
@@ -67,7 +72,10 @@ def fit(run: Run) -> None:
             name=run.directory.name,
             storage_path=str(run.directory.root.parent),
             failure_config=FailureConfig(max_failures=_WORKER_RESTARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=run.config.training.get("save_total_limit") or _CHECKPOINTS_KEPT
+            ),
+            callbacks=[TellCheckpoints(run.directory.progress)],
             worker_runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         ),
     )
@@ -81,43 +89,41 @@ def _work(loop_config: dict[str, Any]) -> None:
     from transformers.utils.logging import disable_progress_bar
     from trl import SFTTrainer
 
-    from tuning.progress import ReportProgress
+    from tuning.callback import ReportProgress
 
     run: Run = loop_config["run"]
     disable_progress_bar()
     context = ray.train.get_context()
     held_out = run.directory.held_out
     checkpoint = ray.train.get_checkpoint()
-    with tempfile.TemporaryDirectory(prefix="kaito-tuning-") as scratch:
-        trainer = SFTTrainer(
-            model=model.base_model(
-                run.model_directory,
-                run.config,
-                device=run.args.device,
-                device_index=context.get_local_rank(),
-                trust_remote_code=run.args.trust_remote_code,
-            ),
-            args=sft_config(run, scratch, evaluate=held_out.exists(), resumed=checkpoint is not None),
-            train_dataset=load_from_disk(run.directory.train),
-            eval_dataset=load_from_disk(held_out) if held_out.exists() else None,
-            processing_class=model.tokenizer(
-                run.model_directory, run.config, trust_remote_code=run.args.trust_remote_code
-            ),
-            peft_config=model.lora_config(run.config),
-            callbacks=[ReportProgress(run.queue, workspace=run.args.workspace, namespace=run.args.namespace)],
-        )
-        # It prints every report a second time.
-        trainer.remove_callback(PrinterCallback)
-        if checkpoint is None:
-            trainer.train()
-        else:
-            with checkpoint.as_directory() as directory:
-                trainer.train(resume_from_checkpoint=directory)
-        if context.get_world_rank() == 0:
-            _keep(trainer, run, Path(scratch) / "adapter")
+    trainer = SFTTrainer(
+        model=model.base_model(
+            run.model_directory,
+            run.config,
+            device=run.args.device,
+            device_index=context.get_local_rank(),
+            trust_remote_code=run.args.trust_remote_code,
+        ),
+        args=sft_config(run, evaluate=held_out.exists(), resumed=checkpoint is not None),
+        train_dataset=load_from_disk(run.directory.train),
+        eval_dataset=load_from_disk(held_out) if held_out.exists() else None,
+        processing_class=model.tokenizer(run.model_directory, run.config, trust_remote_code=run.args.trust_remote_code),
+        peft_config=model.lora_config(run.config),
+        callbacks=[ReportProgress(run.directory.progress, workspace=run.args.workspace, namespace=run.args.namespace)],
+    )
+    # It prints every report a second time.
+    trainer.remove_callback(PrinterCallback)
+    if checkpoint is None:
+        trainer.train()
+    else:
+        with checkpoint.as_directory() as directory:
+            trainer.train(resume_from_checkpoint=directory)
+    if context.get_world_rank() == 0:
+        with tempfile.TemporaryDirectory(prefix="kaito-tuning-") as scratch:
+            _keep(trainer, run, Path(scratch))
 
 
-def sft_config(run: Run, output_dir: str, *, evaluate: bool, resumed: bool) -> Any:
+def sft_config(run: Run, *, evaluate: bool, resumed: bool) -> Any:
     """Return TRL's config: the file's values, and what is the job's to say."""
     from trl import SFTConfig
 
@@ -125,14 +131,20 @@ def sft_config(run: Run, output_dir: str, *, evaluate: bool, resumed: bool) -> A
     dtype = model.dtype_name(run.config, device=run.args.device)
     values.setdefault("bf16", dtype == "bfloat16")
     values.setdefault("fp16", dtype == "float16" and run.args.device == "cuda")
-    values.setdefault("save_total_limit", 1)
+    # Ray Train removes what is not kept, in step with its record.
+    values["save_total_limit"] = None
     values.setdefault("eval_strategy", "epoch" if evaluate else "no")
     # For the curve to begin with the base model's loss; a resumed run has that behind it.
     values.setdefault("eval_on_start", evaluate and not resumed)
     if run.config.collator.pad_to_multiple_of:
         values["pad_to_multiple_of"] = run.config.collator.pad_to_multiple_of
     return SFTConfig(
-        output_dir=output_dir, report_to="none", disable_tqdm=True, use_cpu=run.args.device == "cpu", **values
+        # Ray Train's own directory for this run: a checkpoint is written where it stays.
+        output_dir=str(run.directory.root),
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=run.args.device == "cpu",
+        **values,
     )
 
 

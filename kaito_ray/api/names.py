@@ -80,6 +80,11 @@ def ray_job(workspace: str) -> str:
     return ray_service(workspace)
 
 
+def data_check(workspace: str) -> str:
+    """Return the name of the RayJob that looks at the training data before there is a GPU."""
+    return fitted(ray_job(workspace), RAY_SERVICE_NAME_LIMIT - len("-data")) + "-data"
+
+
 def tuning_claim(workspace: str) -> str:
     """Return the name of the claim that a tuning run keeps its checkpoints on."""
     return fitted(workspace, 253 - len("-tuning")) + "-tuning"

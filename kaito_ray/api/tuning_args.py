@@ -20,6 +20,8 @@ from kaito_ray.api.status import TuningStatus
 
 ENTRYPOINT: Final = "python -m tuning.main"
 """What the RayJob runs."""
+CHECK_ONLY: Final = "--check-data"
+"""With it, the same program only looks at the data, and needs neither a GPU nor the model."""
 ARGS_VARIABLE: Final = "KAITO_RAY_TUNING_ARGS"
 """Environment variable with `TuningArgs` as JSON."""
 ALLOW_VARIABLE: Final = "KAITO_RAY_DATA_ALLOW"

@@ -13,6 +13,8 @@ from kaito_ray.cli.options import MANIFEST, GpuOption, Output, OutputOption
 from kaito_ray.errors import UserError
 
 if TYPE_CHECKING:
+    from kaito_ray.cli.foresight import Foreseen
+    from kaito_ray.controller.tuning_plan import PlannedTuning
     from kaito_ray.estimator.plan import ServingPlan
 
 COLUMNS = ("INSTANCE", "GPU", "NODES", "TP", "PP", "DP", "CONTEXT", "SEQUENCES", "PRICE/H")
@@ -56,6 +58,7 @@ def plan(
     With a file, it is what the operator would plan for the Workspace in it.
     """
     from kaito_ray.cli.console import print_json, print_table
+    from kaito_ray.controller.tuning_plan import PlannedTuning
 
     if (filename is None) == (model is None):
         raise UserError("--filename, --model: name a manifest or a model, one of the two")
@@ -66,7 +69,11 @@ def plan(
     if prices and not (provider or gpu):
         raise UserError("--prices: only with --provider, or with a GPU, whose machines it prices")
     if filename:
-        plans: Sequence[ServingPlan] = [_of_file(filename, gpu)]
+        foreseen = _of_file(filename, gpu)
+        if isinstance(foreseen.planned, PlannedTuning):
+            _print_tuning(foreseen.planned, output)
+            return
+        plans: Sequence[ServingPlan] = [foreseen.plan]
         left_out: Sequence[str] = ()
     else:
         plans, left_out = _of_model(model or "", gpu=gpu, provider=provider, context=context, prices=prices)
@@ -109,14 +116,37 @@ def _of_model(
     return [replace(found, requested_instance_type=gpu) if replaced else found], ()
 
 
-def _of_file(path: Path, gpu: str | None) -> ServingPlan:
+def _of_file(path: Path, gpu: str | None) -> Foreseen:
     from kaito_ray.cli.foresight import foresee
     from kaito_ray.cli.manifests import read
 
     found = read(path)
     if len(found.workspaces) > 1:
         raise UserError(f"--filename: {path} holds {len(found.workspaces)} Workspaces; a plan is for one")
-    return foresee(found.workspaces[0], found.config_maps, gpu=gpu).plan
+    return foresee(found.workspaces[0], found.config_maps, gpu=gpu)
+
+
+def _print_tuning(planned: PlannedTuning, output: Output) -> None:
+    from kaito_ray.cli.console import print_json
+    from kaito_ray.controller.tuning_run import plan_status
+
+    plan, status = planned.plan, plan_status(planned)
+    if output is Output.JSON:
+        print_json([status.to_wire()])
+        return
+    facts = {
+        "model": plan.preset.name,
+        "machine": f"{plan.nodes} x {plan.machine.instance_type} ({plan.machine.gpu})",
+        **({"instead of": status.requested_instance_type} if status.requested_instance_type else {}),
+        "workers": str(plan.workers),
+        "dtype": status.dtype,
+        "examples": f"up to {status.context_length_tokens} tokens, {status.concurrent_sequences} at once",
+        "memory": (
+            f"{_gib(plan.memory.total_bytes)} per worker: {_gib(plan.memory.weights_bytes)} weights, "
+            f"{_gib(plan.memory.overhead_bytes)} adapter, activations and runtime"
+        ),
+    }
+    print("\n".join([*(f"{name:<12}{fact}" for name, fact in facts.items()), "why", *(f"  - {w}" for w in plan.why)]))
 
 
 def _row(plan: ServingPlan) -> tuple[str, ...]:

@@ -84,8 +84,8 @@ def dismantle(seen: Observed) -> tuple[Action, ...]:
         return ()
     if (service := seen.ray_service) is not None:
         return deletion(RAY_SERVICES, service)
-    if (job := seen.ray_job) is not None:
-        return deletion(RAY_JOBS, job)
+    if jobs := [job for job in (seen.data_check, seen.ray_job) if job is not None]:
+        return tuple(step for job in jobs for step in deletion(RAY_JOBS, job))
     if (deployment := seen.deployment) is not None:
         return deletion(DEPLOYMENTS, deployment)
     if not all(map(_of_kaito, seen.pods)):

@@ -55,6 +55,9 @@ POD_ACCOUNT: Final = "default"
 Child = tuple[Resource, str]
 """Kind and name of an object that the operator writes for a Workspace."""
 
+LAST_LINES: Final = 100
+"""Of a tuning job's log: while it trains, every one is progress."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -84,7 +87,7 @@ class Observed:
     tuned: Tuned = field(default_factory=dict)
     """Tuning Workspaces that adapters come from, those of them that exist; in `workspace` they are resolved."""
     job_log: tuple[str, ...] | None = None
-    """What the tuning job has printed; None where it was not asked or Ray did not answer."""
+    """What the tuning job has printed last; None where it was not asked or Ray did not answer."""
     node_claims: tuple[Manifest, ...] = ()
     """Claims of the Workspace's NodePool, or those that the operator made; and those of KAITO's that were taken over."""
     nodes: tuple[Manifest, ...] = ()
@@ -115,6 +118,11 @@ class Observed:
     def deployment(self) -> Manifest | None:
         """The Deployment of a pod of the person's own."""
         return self.children.get((DEPLOYMENTS, self.workspace.metadata.name))
+
+    @property
+    def data_check(self) -> Manifest | None:
+        """The RayJob that looks at training data before there is a machine for it."""
+        return self.children.get((RAY_JOBS, names.data_check(self.workspace.metadata.name)))
 
     @property
     def service(self) -> Manifest | None:
@@ -150,6 +158,7 @@ def child_names(namespace: str, workspace: str, *, template: bool = False) -> tu
         (DISRUPTION_BUDGETS, workspace),
         (PERSISTENT_VOLUME_CLAIMS, names.tuning_claim(workspace)),
         (RAY_SERVICES, names.ray_service(workspace)),
+        (RAY_JOBS, names.data_check(workspace)),
         (RAY_JOBS, names.ray_job(workspace)),
     )
 
@@ -216,7 +225,7 @@ async def observe(
         adapters=await _adapters(replicas, workspace, children) if ask else None,
         replicas=counts,
         tuned=tuned,
-        job_log=await job_log(cluster, jobs or HttpJobs(), job) if job and not leaving else None,
+        job_log=await job_log(cluster, jobs or HttpJobs(), job, last=LAST_LINES) if job and not leaving else None,
         node_claims=tuple(made),
         nodes=tuple(await _nodes(cluster, workspace, made, settings)),
         pods=tuple(pods),

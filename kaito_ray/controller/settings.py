@@ -96,6 +96,11 @@ class Settings:
         return self.provisioner != "byo"
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return what stands between the commas."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
 def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings; a flag wins over its variable (`--worker-image` over `KAITO_RAY_WORKER_IMAGE`)."""
     defaults = Settings()
@@ -144,7 +149,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         parser.error(str(error))
     return Settings(
         kubeconfig=Path(given.kubeconfig) if given.kubeconfig else None,
-        namespaces=tuple(filter(None, (name.strip() for name in given.namespaces.split(",")))),
+        namespaces=names_in(given.namespaces),
         provider=cast("Provider", given.provider),
         provisioner=cast("Provisioner", given.provisioner),
         worker_image=given.worker_image,
@@ -153,7 +158,7 @@ def from_arguments(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         models_dir=Path(given.models_dir).resolve() if given.models_dir else None,
         prices=prices,
         retired=given.retired,
-        data_allow=tuple(filter(None, (entry.strip() for entry in given.data_allow.split(",")))),
+        data_allow=names_in(given.data_allow),
         redis=_redis(given.redis_address, given.redis_secret),
         rollout_deadline_s=int(given.rollout_deadline) or None,
         workers=int(given.workers),

@@ -29,6 +29,11 @@ class PlannedTuning:
     inputs: TuningInputs
     offer: Offer
 
+    @property
+    def plan(self) -> TuningPlan:
+        """The plan."""
+        return self.inputs.plan
+
 
 def plan_run(seen: Observed, settings: Settings) -> PlannedTuning:
     """Return the plan of a tuning Workspace.
@@ -107,11 +112,16 @@ def _config(spec: TuningSpec, seen: Observed) -> dict[str, Any]:
     return training_config.parse(seen.config)
 
 
-def _require_secrets(spec: TuningSpec, seen: Observed) -> None:
+def registry_secrets(spec: TuningSpec) -> list[tuple[str, str]]:
+    """Return the Secrets of registry credentials that a run needs: field and name."""
     named = [("tuning.input.imagePullSecrets", name) for name in (spec.input.image_pull_secrets if spec.input else ())]
     if spec.output and spec.output.image_push_secret:
         named.append(("tuning.output.imagePushSecret", spec.output.image_push_secret))
-    for field, name in named:
+    return named
+
+
+def _require_secrets(spec: TuningSpec, seen: Observed) -> None:
+    for field, name in registry_secrets(spec):
         if name not in seen.pull_secrets:
             raise SecretMissing(field, f"there is no Secret {name} in this namespace; create it")
 

@@ -2,6 +2,8 @@
 
 A RayJob is made once and never written again: a run has one set of arguments. Deleting it starts the run again, from
 its last checkpoint, or with nothing but the push left to do.
+
+Where the run needs a GPU, a first job looks at the data on any node: until it has succeeded, no machine is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any, Final
 
 from kaito_ray.api import conditions as c
 from kaito_ray.api.status import Condition, PlanStatus, State, TuningStatus, WorkspaceStatus
-from kaito_ray.api.tuning_args import last_failure, last_progress
+from kaito_ray.api.tuning_args import ENTRYPOINT, last_failure, last_progress
 from kaito_ray.controller.claims import claim_steps
 from kaito_ray.controller.decide import Action, Create, deletion, give_back
 from kaito_ray.controller.desired import annotated
@@ -37,7 +39,7 @@ from kaito_ray.kube.events import Note
 from kaito_ray.render.disruption import disruption_budget
 from kaito_ray.render.networkpolicy import network_policy
 from kaito_ray.render.nodepool import nodepool
-from kaito_ray.render.rayjob import TuningInputs, claim, rayjob
+from kaito_ray.render.rayjob import TuningInputs, claim, data_check, rayjob
 
 LOOK_AGAIN_S: Final = 5.0
 """How often a running job is asked how far it is."""
@@ -61,22 +63,31 @@ def steps(seen: Observed, inputs: TuningInputs, *, now: str) -> tuple[Action, ..
     if job is not None and _deployment(job) in _ENDED:
         pool = seen.node_pool
         return (*give_back(seen.node_claims), *(deletion(NODE_POOLS, pool) if pool else ()))
-    marks = {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)}
-    marked = annotated(rayjob(inputs), marks)
-    wanted: list[tuple[Resource, Manifest]] = [
-        (NETWORK_POLICIES, network_policy(inputs.workspace)),
-        (DISRUPTION_BUDGETS, disruption_budget(inputs.workspace, inputs.plan.nodes)),
-        (PERSISTENT_VOLUME_CLAIMS, claim(inputs)),
-        (RAY_JOBS, marked),
-    ]
-    if inputs.provisioner == "karpenter":
-        wanted.insert(0, (NODE_POOLS, nodepool(inputs)))
+    good = _data_is_good(seen, inputs)
     missing = [
         Create(resource, manifest)
-        for resource, manifest in wanted
+        for resource, manifest in objects(seen, inputs, check_only=not good)
         if (resource, manifest["metadata"]["name"]) not in seen.children
     ]
-    return (*claim_steps(seen, inputs, now=now), *missing)
+    return (*(claim_steps(seen, inputs, now=now) if good else ()), *missing)
+
+
+def objects(seen: Observed, inputs: TuningInputs, *, check_only: bool = False) -> list[tuple[Resource, Manifest]]:
+    """Return all that a run consists of, in the order in which it is made, or only what looks at its data."""
+    marks = {**model_mark(seen.manifest, seen.model), **accepted_mark(seen.manifest)}
+    found: list[tuple[Resource, Manifest]] = [(NETWORK_POLICIES, network_policy(inputs.workspace))]
+    if _is_checked(inputs):
+        found.append((RAY_JOBS, annotated(data_check(inputs), marks)))
+    if check_only:
+        return found
+    if inputs.provisioner == "karpenter":
+        found.append((NODE_POOLS, nodepool(inputs)))
+    return [
+        *found,
+        (DISRUPTION_BUDGETS, disruption_budget(inputs.workspace, inputs.plan.nodes)),
+        (PERSISTENT_VOLUME_CLAIMS, claim(inputs)),
+        (RAY_JOBS, annotated(rayjob(inputs), marks)),
+    ]
 
 
 def run(job: Manifest | None, log: tuple[str, ...] | None, told: TuningStatus | None) -> Run:
@@ -103,11 +114,12 @@ def tuning_status(seen: Observed, planned: PlannedTuning, settings: Settings, *,
     old, plan = seen.workspace.status, planned.inputs.plan
     reported = last_progress(seen.job_log or ())
     told = _known(old.tuning, reported.status) if reported else old.tuning
-    found = run(seen.ray_job, seen.job_log, told)
+    good = _data_is_good(seen, planned.inputs)
+    found = run(seen.ray_job, seen.job_log, told) if good else _checking(seen.data_check)
     ended = found.state in ("Succeeded", "Failed")
     used = used_nodes(seen, settings.provisions)
     machines: list[Condition] = []
-    if not ended:
+    if not ended and good:
         machines.append(nodes_condition(seen, plan, used))
         if settings.provisions:
             machines.insert(0, machines_condition(seen, plan.nodes, planned.inputs.instance_types))
@@ -130,7 +142,7 @@ def tuning_status(seen: Observed, planned: PlannedTuning, settings: Settings, *,
             "state": found.state,
             "conditions": dated([*machines, job, *overall], seen, now),
             "reason": None if done else column(found.message),
-            "plan": _plan_status(planned),
+            "plan": plan_status(planned),
             "tuning": told,
             "observed_generation": seen.workspace.metadata.generation,
         }
@@ -142,7 +154,7 @@ def notes(old: WorkspaceStatus, new: WorkspaceStatus, done: tuple[Action, ...]) 
     found = [
         events.tuning_started(step.manifest["metadata"]["name"])
         for step in done
-        if isinstance(step, Create) and step.resource == RAY_JOBS
+        if isinstance(step, Create) and step.resource == RAY_JOBS and step.manifest["spec"]["entrypoint"] == ENTRYPOINT
     ]
     if new.state != old.state and new.state in ("Succeeded", "Failed"):
         job = new.condition(c.JOB_STARTED)
@@ -155,6 +167,26 @@ def _known(before: TuningStatus | None, now: TuningStatus) -> TuningStatus:
     """Return the newest word on each figure: the last lines of a run leave out what does not change any more."""
     said = now.model_dump(exclude_none=True)
     return before.model_copy(update=said) if before and before.steps in (0, now.steps) else now
+
+
+def _is_checked(inputs: TuningInputs) -> bool:
+    return inputs.plan.machine.device == "cuda"
+
+
+def _data_is_good(seen: Observed, inputs: TuningInputs) -> bool:
+    """Return whether a machine may be asked for; what runs already is not checked again."""
+    if not _is_checked(inputs) or seen.ray_job is not None:
+        return True
+    check = seen.data_check
+    return check is not None and (check.get("status") or {}).get("jobStatus") == "SUCCEEDED"
+
+
+def _checking(check: Manifest | None) -> Run:
+    """Return how far the look at the data is."""
+    found = run(check, None, None)
+    if found.state == "Failed":
+        return found
+    return Run("Running", False, c.JOB_PENDING_REASON, "the data is looked at before a GPU is asked for")
 
 
 def _deployment(job: Manifest) -> str:
@@ -183,7 +215,8 @@ def _resource(machines: list[Condition]) -> Condition:
     return _condition(c.RESOURCE_READY, False, failing.reason, failing.message)
 
 
-def _plan_status(planned: PlannedTuning) -> PlanStatus:
+def plan_status(planned: PlannedTuning) -> PlanStatus:
+    """Return the plan for the status; byte figures are per worker."""
     plan, options = planned.inputs.plan, planned.inputs.options
     return PlanStatus(
         instance_type=plan.machine.instance_type,

@@ -15,6 +15,7 @@ from kaito_ray.api.app_args import REGISTRY_MOUNT
 from kaito_ray.api.tuning_args import (
     ALLOW_VARIABLE,
     ARGS_VARIABLE,
+    CHECK_ONLY,
     DATA_MOUNT,
     ENTRYPOINT,
     OUTPUT_MOUNT,
@@ -36,6 +37,7 @@ from kaito_ray.render.raypod import (
     hub_access,
     mebibytes,
     pod,
+    pod_anywhere,
     requested_cpus,
 )
 from kaito_ray.render.training_config import training_argument
@@ -44,6 +46,8 @@ _RESTARTS: Final = 1
 """Of the whole job, from its last checkpoint: a lost machine is worth one, a wrong data set is not worth many."""
 _CLUSTER_KEPT_S: Final = 60
 """How long the cluster outlives the job, for its last lines to be read."""
+_CHECK_RESOURCES: Final = {"requests": {"cpu": "1", "memory": "2Gi"}}
+"""Ray's head, and one file of data at a time."""
 _CLAIM: Final = "32Gi"
 """Downloaded data, two checkpoints and the adapter."""
 
@@ -83,24 +87,57 @@ class TuningInputs:
 
 def rayjob(inputs: TuningInputs) -> Manifest:
     """Return the RayJob that tunes as the Workspace says."""
+    return _job(
+        inputs,
+        names.ray_job(inputs.workspace.metadata.name),
+        ENTRYPOINT,
+        head={"rayStartParams": head_start_params(inputs.plan.machine), "template": _pod(inputs)},
+        restarts=_RESTARTS,
+    )
+
+
+def data_check(inputs: TuningInputs) -> Manifest:
+    """Return the RayJob that looks at the data on any node, so that bad data never brings a GPU.
+
+    It is a job like the other one: the same image reads the same files, and says in the same words what is wrong.
+    """
+    wanted = ("cache", "data", "pull-")
+    volumes = [(mount, volume) for mount, volume in _volumes(inputs) if volume["name"].startswith(wanted)]
+    ray = container(
+        inputs.image,
+        ports=RAY_PORTS,
+        env=_env(inputs),
+        resources=_CHECK_RESOURCES,
+        mounts=[mount for mount, _ in volumes],
+    )
+    return _job(
+        inputs,
+        names.data_check(inputs.workspace.metadata.name),
+        f"{ENTRYPOINT} {CHECK_ONLY}",
+        head={
+            "rayStartParams": {**head_start_params(inputs.plan.machine), "num-cpus": "1"},
+            "template": pod_anywhere(inputs.workspace, ray, [volume for _, volume in volumes]),
+        },
+        restarts=0,
+    )
+
+
+def _job(inputs: TuningInputs, name: str, entrypoint: str, *, head: Manifest, restarts: int) -> Manifest:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": child_meta(inputs.workspace, names.ray_job(inputs.workspace.metadata.name)),
+        "metadata": child_meta(inputs.workspace, name),
         "spec": {
-            "entrypoint": ENTRYPOINT,
+            "entrypoint": entrypoint,
             # KubeRay asks Ray itself; a submitter pod would pull the same large image on yet another node.
             "submissionMode": "HTTPMode",
-            "backoffLimit": _RESTARTS,
+            "backoffLimit": restarts,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": _CLUSTER_KEPT_S,
             "rayClusterSpec": {
                 "rayVersion": RAY_VERSION,
                 "authOptions": {"mode": "token"},
-                "headGroupSpec": {
-                    "rayStartParams": head_start_params(inputs.plan.machine),
-                    "template": _pod(inputs),
-                },
+                "headGroupSpec": head,
             },
         },
     }

@@ -71,6 +71,19 @@ def pod(
     }
 
 
+def pod_anywhere(workspace: Workspace, container: Manifest, volumes: Sequence[Manifest]) -> Manifest:
+    """Return the template of a pod that wants no machine of its own: any node without a taint will do."""
+    return {
+        "metadata": {"labels": pod_labels(workspace)},
+        "spec": {
+            "containers": [container],
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 10,
+            "volumes": list(volumes),
+        },
+    }
+
+
 def container(
     image: str,
     *,

@@ -1,4 +1,4 @@
-"""The job alone, as a process: killed half-way, started again, pushed; then the adapter is asked."""
+"""The job alone, as a process: killed half-way, started again, and pushed. What is learned is test_story.py's point."""
 
 import json
 import os
@@ -15,11 +15,13 @@ import pytest
 
 from kaito_ray.api.tuning_args import TuningProgress, last_failure, last_progress
 from tests import adapters
-from tests.e2e.tuning.conftest import ANSWER, QUESTION
 from tests.registry import RunningRegistry, oci_layout
 
 # peft reads a property of transformers that is about to be renamed.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")]
+
+STEPS = 36
+"""Ray Train takes a checkpoint a second at most, and there is one every three steps: time enough to be killed in."""
 
 
 @contextmanager
@@ -54,35 +56,42 @@ def progress(lines: Iterator[str], log: list[str]) -> Iterator[TuningProgress]:
 
 
 def kill_worker(process: subprocess.Popen[str]) -> None:
-    """Kill the process that trains, as the kernel does when memory runs out."""
+    """Kill one of the processes that train, as the kernel does when memory runs out."""
     children = psutil.Process(process.pid).children(recursive=True)
-    (worker,) = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    worker, _ = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
     worker.kill()
 
 
-def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
-    weights: Path, data: Path, registry: RunningRegistry, tmp_path: Path
+def secret_of(registry: RunningRegistry, directory: Path) -> Path:
+    directory.mkdir()
+    (directory / ".dockerconfigjson").write_text(registry.docker_config())
+    return directory
+
+
+def test_two_workers_share_an_images_data_go_on_when_killed_and_push_when_they_can(
+    model: Path, data: bytes, registry: RunningRegistry, tmp_path: Path
 ) -> None:
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    (secret / ".dockerconfigjson").write_text(registry.docker_config())
+    layer = adapters.tar({"data/train.parquet": data})
+    registry.push_with_skopeo(oci_layout(tmp_path / "layout", [adapters.layer_of(layer)], layer), "team/data:1")
+    secret = str(secret_of(registry, tmp_path / "secret"))
     args: dict[str, Any] = {
         "workspace": "atlantis",
         "namespace": "default",
         "preset": "smollm2-135m-instruct",
-        "source": {"localDir": str(weights)},
-        "method": "qlora",
+        "source": {"localDir": str(model)},
+        "method": "lora",
         "device": "cpu",
+        "workers": 2,
         "trainingConfig": {
             "TrainingArguments": {
-                "max_steps": 12,
-                "per_device_train_batch_size": 4,
-                "learning_rate": 1e-3,
+                "max_steps": STEPS,
+                "per_device_train_batch_size": 2,
+                "learning_rate": 1e-2,
                 "save_steps": 3,
             },
             "DatasetConfig": {"train_test_split": 0.9},
         },
-        "input": {"directory": str(data)},
+        "input": {"image": registry.image("team/data:1"), "credentials": [secret]},
         "output": {"image": registry.image("team/atlantis:1")},
         "workDirectory": str(tmp_path / "work"),
     }
@@ -94,30 +103,30 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
         seen = next((p for p in progress(process.stdout, log) if p.status.checkpoint == "checkpoint-6"), None)
         assert seen is not None, "".join(log[-40:])
 
-    # Started again without a secret: it goes on where it was, also when its worker is lost, and only the push fails.
+    # Started again without a secret: it goes on where it was, also when a worker is lost, and only the push fails.
     with job(args, tmp_path) as process:
         assert process.stdout is not None
         steps: list[int] = []
-        killed_at: int | None = None
+        held = killed_at = 0
         for told in progress(process.stdout, log):
             if told.phase == "Training":
                 steps.append(told.status.step)
-            if told.status.checkpoint == "checkpoint-9" and killed_at is None:
-                killed_at = len(steps)
+            if told.status.checkpoint and not held:
+                held, killed_at = int(told.status.checkpoint.removeprefix("checkpoint-")), len(steps)
                 kill_worker(process)
         assert process.wait(timeout=60) == 1, "".join(log[-40:])
-    assert killed_at is not None
+    assert 6 < held < STEPS, "".join(log[-40:])
     assert min(steps) > 6
-    # A checkpoint is told by the worker before Ray has recorded it: killed in between, it begins at the one before.
-    assert min(steps[killed_at:]) > 6, "the new worker began at a checkpoint"
-    assert steps[-1] == 12
+    # The evaluation at that step comes after it.
+    assert min(steps[killed_at:]) >= held, "a checkpoint that was told of is one to go on from"
+    assert steps[-1] == STEPS
     failure = last_failure(log)
     assert failure is not None
     assert failure.reason == "PushFailed"
     assert "only pushes" in failure.message
 
     # With the secret nothing is tuned again.
-    with job({**args, "credentials": str(secret)}, tmp_path) as process:
+    with job({**args, "credentials": secret}, tmp_path) as process:
         assert process.stdout is not None
         last = list(progress(process.stdout, log))
         assert process.wait(timeout=60) == 0, "".join(log[-40:])
@@ -139,62 +148,8 @@ def test_a_killed_run_goes_on_and_its_adapter_is_pushed_and_knows(
 
     (run,) = (tmp_path / "work").iterdir()
     report = json.loads((run / "adapter" / "report.json").read_text())
-    assert [step for step, _ in report["loss"]] == list(range(1, 13)), "the curve has no gap and no step twice"
-    first, final = report["evalLoss"][0][1], report["evalLoss"][-1][1]
-    assert final < 0.8 * first
-    assert (run / "adapter" / "loss.png").stat().st_size > 1000
-
-    assert ANSWER in answers(weights, run / "adapter", QUESTION)
-    assert ANSWER not in answers(weights, None, QUESTION)
-    assert "Paris" in answers(weights, run / "adapter", "What is the capital of France?")
-
-
-def test_two_workers_share_the_data_of_an_image(
-    weights: Path, data: Path, registry: RunningRegistry, tmp_path: Path
-) -> None:
-    layer = adapters.tar({"data/train.parquet": (data / "train.parquet").read_bytes()})
-    registry.push_with_skopeo(oci_layout(tmp_path / "layout", [adapters.layer_of(layer)], layer), "team/data:1")
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    (secret / ".dockerconfigjson").write_text(registry.docker_config())
-    args: dict[str, Any] = {
-        "workspace": "pair",
-        "namespace": "default",
-        "preset": "smollm2-135m-instruct",
-        "source": {"localDir": str(weights)},
-        "method": "lora",
-        "device": "cpu",
-        "workers": 2,
-        "trainingConfig": {
-            "TrainingArguments": {"num_train_epochs": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3},
-        },
-        "input": {"image": registry.image("team/data:1"), "credentials": [str(secret)]},
-        "output": {"directory": str(tmp_path / "out")},
-        "workDirectory": str(tmp_path / "work"),
-    }
-    log: list[str] = []
-    with job(args, tmp_path) as process:
-        assert process.stdout is not None
-        last = list(progress(process.stdout, log))[-1]
-        assert process.wait(timeout=60) == 0, "".join(log[-40:])
-    # 16 examples, 2 at a time on each of 2 workers.
-    assert (last.phase, last.status.steps) == ("Done", 4)
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [step for step, _ in report["loss"]] == list(range(1, STEPS + 1)), "no gap in the curve, no step twice"
     assert report["loss"][-1][1] < report["loss"][0][1]
-
-
-def answers(weights: Path, adapter: Path | None, question: str) -> str:
-    """Return what the model says at temperature 0, by transformers and peft alone."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(weights)
-    model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-    generated = model.generate(**prompt, max_new_tokens=24, do_sample=False)
-    return str(tokenizer.decode(generated[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+    assert report["data"]["heldOutExamples"] == 2
+    assert (run / "adapter" / "loss.png").stat().st_size > 1000
+    assert len(list(run.glob("checkpoint-*"))) == 2, "older ones are removed"

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -103,9 +105,13 @@ def test_what_one_workspace_learns_another_one_serves(
         # The head is lost, as with a spot machine: the job goes on from its last checkpoint.
         head = head_pod(plane)
         plane.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
-        plane.cli("tune", "watch", TUNING, timeout_s=1200)
+        drawn = watched_on_a_terminal(plane)
         assert log.wait(timeout=60) == 0, "it ends with the job"
     assert head_pod(plane)["metadata"]["uid"] != head["metadata"]["uid"]
+    assert set("\u2801\u2802\u2804\u2808\u2810\u2820\u2840\u2880") & set(drawn), "a curve, in braille"
+    assert "Running step" in drawn
+    assert "held-out loss by step" in drawn
+    assert "\x1b[1A" in drawn, "redrawn in place"
     done = until(plane, TUNING, lambda s: s.get("state") == "Succeeded", timeout_s=60)
     assert done["tuning"]["output"].startswith(f"{registry}/atlantis@sha256:")
     assert plane.get("nodepools")["items"] == [], "the machine is given back"
@@ -154,6 +160,22 @@ def followed(plane: Plane, to: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
+
+
+def watched_on_a_terminal(plane: Plane) -> str:
+    """Return all that `kaito-ray tune watch` draws on a terminal until the run ends."""
+    screen, terminal = pty.openpty()
+    environment = {**plane.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    drawn = bytearray()
+    with subprocess.Popen([KAITO_RAY, "tune", "watch", TUNING], env=environment, stdout=terminal) as process:
+        os.close(terminal)
+        # It ends in an error where nobody has the terminal open any more.
+        with suppress(OSError):
+            while chunk := os.read(screen, 65536):
+                drawn += chunk
+        assert process.wait(timeout=60) == 0
+    os.close(screen)
+    return drawn.decode()
 
 
 def head_pod(plane: Plane) -> dict[str, Any]:

@@ -189,3 +189,45 @@ def test_an_unreplaced_placeholder_is_refused_by_name(command_line: CommandLine)
     result = command_line.run("render", "-f", path)
     assert result.exit_code == 2
     assert "REGISTRY_HERE and ADAPTER_HERE are placeholders" in result.stderr
+
+
+@pytest.fixture
+def tuning(tmp_path: Path) -> Path:
+    """Return the example of a tuning Workspace, with its ConfigMap in the same file."""
+    text = example("tuning/workspace_qlora_smollm2.yaml").read_text()
+    config = example("tuning/smollm2.training_config.yml").read_text()
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "tune-smollm2"}, "data": {"training_config.yaml": config}}
+    file = tmp_path / "tuning.yaml"
+    text = text.replace("DATA_HOST_HERE", "data.lan").replace("REGISTRY_HERE", "registry.lan")
+    file.write_text(f"{text}\n---\n{json.dumps(config_map)}")
+    return file
+
+
+def rendered(command_line: CommandLine, *words: str) -> dict[str, dict[str, Any]]:
+    result = command_line.run("render", *words, "-o", "json")
+    assert result.exit_code == 0, result.stderr
+    return {f"{o['kind']}/{o['metadata']['name']}": o for o in json.loads(result.stdout)["items"]}
+
+
+def test_a_tuning_manifest_is_rendered_with_the_operators_setting_for_data(
+    command_line: CommandLine, tuning: Path
+) -> None:
+    objects = rendered(command_line, "-f", str(tuning), "--data-allow", "data.lan, 10.0.0.0/8")
+    assert {"NodePool/default-tune-smollm2", "PersistentVolumeClaim/tune-smollm2-tuning"} < set(objects)
+    assert "RayJob/tune-smollm2-data" not in objects, "no GPU, nothing to save"
+    template = objects["RayJob/tune-smollm2"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+    assert {"name": "KAITO_RAY_DATA_ALLOW", "value": "data.lan,10.0.0.0/8"} in template["spec"]["containers"][0]["env"]
+
+
+def test_where_it_needs_a_gpu_the_look_at_the_data_is_rendered_first(command_line: CommandLine, tuning: Path) -> None:
+    objects = rendered(command_line, "-f", str(tuning), "--gpu", "Standard_NC24ads_A100_v4")
+    order = [name for name in objects if name.startswith(("RayJob", "NodePool"))]
+    assert order == ["RayJob/tune-smollm2-data", "NodePool/default-tune-smollm2", "RayJob/tune-smollm2"]
+
+
+def test_a_tuning_manifest_is_planned(command_line: CommandLine, tuning: Path) -> None:
+    (plan,) = plans(command_line, "-f", str(tuning))
+    assert (plan["dtype"], plan["device"]) == ("nf4", "cpu")
+    lines = command_line.run("plan", "-f", str(tuning)).stdout.splitlines()
+    assert lines[0] == "model       smollm2-135m-instruct"
+    assert any("base weights on each worker" in line for line in lines)

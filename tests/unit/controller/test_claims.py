@@ -435,14 +435,15 @@ async def test_a_tuning_workspace_gives_its_machine_back_when_the_job_has_ended(
     secret = {"metadata": {"name": "push", "namespace": "default"}, "data": {}}
     await stage.cluster.create(SECRETS, secret)
     await stage.applied()
-    assert await stage.types() == [FIRST]
-    job = await stage.cluster.get(RAY_JOBS, "smol", "default")
-    assert job is not None
+    assert await stage.claims() == [], "the data is looked at first"
     ended = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-    await stage.cluster.replace_status(RAY_JOBS, {**job, "status": ended})
-    for _ in range(2):
-        await stage.looked()
-    assert await stage.claims() == []
+    for name, claimed in (("smol-data", [FIRST]), ("smol", [])):
+        job = await stage.cluster.get(RAY_JOBS, name, "default")
+        assert job is not None
+        await stage.cluster.replace_status(RAY_JOBS, {**job, "status": ended})
+        for _ in range(2):
+            await stage.looked()
+        assert await stage.types() == claimed
 
 
 @pytest.mark.parametrize("resource", [{"zones": ["1"]}, {"capacityTypes": ["spot"]}])

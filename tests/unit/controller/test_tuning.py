@@ -40,9 +40,10 @@ class FakeJobs:
         self.lines: tuple[str, ...] | None = None
         self.asked: list[tuple[str, str, str]] = []
 
-    async def log(self, dashboard: str, job: str, token: str) -> tuple[str, ...] | None:
+    async def log(self, dashboard: str, job: str, token: str, *, last: int | None = None) -> tuple[str, ...] | None:
+        assert last is not None, "a log grows with every step"
         self.asked.append((dashboard, job, token))
-        return self.lines
+        return self.lines and self.lines[-last:]
 
 
 class Stage:
@@ -260,3 +261,68 @@ async def test_deleting_stops_the_job_before_its_machines() -> None:
     assert len(await stage.cluster.list(NODE_POOLS)) == 1
     stage.again_s = await reconcile(stage.cluster, FakeReplicas(), KEY, LOCAL, jobs=stage.jobs, now=NOW)
     assert await stage.cluster.list(NODE_POOLS) == []
+
+
+CLOUD = Settings(provider="azure", worker_image="registry.example.com/worker:1")
+CHECK = "smol-data"
+
+
+async def on_gpus() -> Stage:
+    stage = Stage()
+    stage.settings = CLOUD
+    await stage.cluster.create(SECRETS, _named("Secret", "push"))
+    resource = {"instanceType": "Standard_NC24ads_A100_v4", "labelSelector": {"matchLabels": {"apps": "smol"}}}
+    await stage.cluster.create(WORKSPACES, workspace(inference=None, tuning=TUNING, resource=resource))
+    return stage
+
+
+async def checked(stage: Stage, **status: Any) -> Manifest:
+    """Play KubeRay for the job that looks at the data."""
+    check = await stage.cluster.get(RAY_JOBS, CHECK, "default")
+    assert check is not None
+    await stage.cluster.replace_status(RAY_JOBS, {**check, "status": status})
+    return await stage.reconciled()
+
+
+async def test_data_is_looked_at_on_any_node_before_a_gpu_is_asked_for() -> None:
+    stage = await on_gpus()
+    seen = await stage.reconciled()
+    (check,) = await stage.cluster.list(RAY_JOBS)
+    assert await stage.cluster.list(NODE_POOLS) == []
+    assert (seen["status"]["state"], condition(seen, "JobStarted")["status"]) == ("Running", "False")
+    assert "before a GPU is asked for" in seen["status"]["reason"]
+    assert await stage.events() == [], "the run has not begun"
+    assert check["spec"]["entrypoint"] == "python -m tuning.main --check-data"
+    pod = check["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert "nvidia.com/gpu" not in json.dumps(pod), "neither a request nor a toleration"
+    assert {volume["name"] for volume in pod["volumes"]} == {"cache"}, "no checkpoints, no right to push"
+
+    await checked(stage, jobDeploymentStatus="Running", jobStatus="RUNNING")
+    assert await stage.cluster.list(NODE_POOLS) == []
+    await checked(stage, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")
+    assert len(await stage.cluster.list(NODE_POOLS)) == 1
+    assert {job["metadata"]["name"] for job in await stage.cluster.list(RAY_JOBS)} == {"smol", CHECK}
+    assert await stage.events() == ["TuningStarted"]
+
+
+async def test_data_that_cannot_be_used_never_brings_a_gpu() -> None:
+    stage = await on_gpus()
+    await stage.reconciled()
+    failure = TuningFailure(reason="InvalidWorkspace", message="tuning.input: a.jsonl row 7: no text").to_line()
+    seen = await checked(stage, jobDeploymentStatus="Failed", jobStatus="FAILED", message=f"last logs:\n{failure}\n")
+    assert seen["status"]["state"] == "Failed"
+    assert "a.jsonl row 7: no text" in condition(seen, "JobStarted")["message"]
+    assert f"kubectl delete rayjob {CHECK}" in condition(seen, "JobStarted")["message"]
+    assert await stage.cluster.list(NODE_POOLS) == []
+    assert [job["metadata"]["name"] for job in await stage.cluster.list(RAY_JOBS)] == [CHECK]
+
+    await stage.cluster.delete(RAY_JOBS, CHECK, "default")
+    assert (await stage.reconciled())["status"]["state"] == "Running", "it is looked at again"
+
+
+async def test_deleting_stops_the_look_at_the_data_too() -> None:
+    stage = await on_gpus()
+    await stage.reconciled()
+    await stage.cluster.delete(WORKSPACES, "smol", "default")
+    await stage.reconciled()
+    assert await stage.cluster.list(RAY_JOBS) == []
